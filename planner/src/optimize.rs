@@ -9,6 +9,7 @@
 //! - `copies`: how often expressions come to have one of their parts
 //! - `corrected`: a rule of DataFusion's, but for what it gets wrong
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
+//! - `cross_joins`: in which order inner joins are made, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
 //! - `failing`: constants that fail whatever the rows are
 //! - `grouped`: what follows from what is grouped by, in plans that run once
@@ -26,6 +27,7 @@ mod constants;
 pub mod copies;
 mod corrected;
 pub mod correlation;
+mod cross_joins;
 mod empty;
 mod failing;
 mod grouped;
@@ -48,6 +50,7 @@ pub use push_down::PushDown;
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
 use crate::functions::checked;
+use cross_joins::CrossJoins;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
@@ -59,7 +62,6 @@ use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
@@ -88,7 +90,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EqualKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(CrossJoins),
         Arc::new(PropagateEmpty::default()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
@@ -145,12 +147,8 @@ fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions,
 
 /// A plan that runs once, as far as a row's expressions decide: coerced, with nothing that is not read, and with the keys of joins apart from their conditions.
 pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(Simplify::default()),
-        Arc::new(EqualKeys::default()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(Projections::default()),
-    ];
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        vec![Arc::new(Simplify::default()), Arc::new(EqualKeys::default()), Arc::new(CrossJoins), Arc::new(Projections::default())];
     run(rules, options().clone(), analyze(plan)?)
 }
 

@@ -7,6 +7,7 @@ use crate::pgwire::listener;
 use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
+use crate::serving::numbers::Numbers;
 use crate::session::write_memory::WriteMemory;
 use crate::session::{Services, doomed};
 use crate::{demo, http};
@@ -34,9 +35,6 @@ const QUERY_THREADS_MAX: usize = 2;
 
 /// How long a start that is given up may take to notice it: it does between two requests, views or records of the log.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
-
-/// What HTTP may still take then: who has sent half a request, or takes no answer, could keep a connection open for ever.
-const PAGES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What blocking work may still take when all else has ended.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,6 +96,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         coordinator: handle.clone(),
         engine,
         write_memory: WriteMemory::new(config.write_memory_bytes),
+        numbers: Numbers::default(),
         metrics: Arc::default(),
         sessions: Arc::default(),
         problems,
@@ -121,11 +120,9 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     stop.cancel();
     let clients = clients.await;
     let joined = stop_coordinator(&handle, thread).await;
-    let pages = tokio::time::timeout(PAGES_TIMEOUT, pages).await;
+    let pages = pages.await;
     clients.map_err(|e| SqlError::internal(format!("the listener failed: {e}")))?;
-    if let Ok(pages) = pages {
-        pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))??;
-    }
+    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))?;
     joined.and(outcome)
 }
 

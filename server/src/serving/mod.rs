@@ -9,7 +9,7 @@
 //! - `lookup`: rows by key, which need no planning
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
-//! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
+//! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes; `numbers`: what rows are numbered with
 //! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `finite`: SUM and AVG of floats that fail; `counted`: COUNT(DISTINCT) of rows and lists; `sliding`: aggregates over frames
 //!   that rows leave
 //! - `correlated`: subqueries that are run once per outer row
@@ -31,6 +31,7 @@ mod guards;
 mod interrupt;
 mod lookup;
 mod narrow;
+pub mod numbers;
 mod once;
 pub mod overlay;
 mod paced;
