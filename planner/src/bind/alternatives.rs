@@ -232,9 +232,6 @@ impl Typing<'_> {
                         let item = self.item_of(item.clone(), &list);
                         vec![item, list]
                     }
-                    ("array_concat", [left, right]) => {
-                        vec![self.list_beside(left.clone(), right), self.list_beside(right.clone(), left)]
-                    }
                     _ => args,
                 };
                 Expr::ScalarFunction(ScalarFunction { func, args })
@@ -317,14 +314,6 @@ impl Typing<'_> {
         match self.field(list).and_then(|field| SqlType::from_field(&field)) {
             Some(SqlType::Array(ty)) => self.parameter(item, ty.unlimited()),
             _ => item,
-        }
-    }
-
-    /// A list that is a parameter, as the one that it is put to.
-    fn list_beside(&mut self, list: Expr, other: &Expr) -> Expr {
-        match self.field(other).and_then(|field| SqlType::from_field(&field)) {
-            Some(ty @ SqlType::Array(_)) => self.parameter(list, ty),
-            _ => list,
         }
     }
 

@@ -226,7 +226,7 @@ mod tests {
             ("a = ANY ((b || c) || d)", "a = ANY ((b || c) || d)"),
             ("a = ANY ((SELECT b)::INT[])", "a = ANY ((SELECT b)::INT[])"),
             ("a > SOME (VALUES (1), (2))", "a > SOME (SELECT * FROM (VALUES (1), (2)))"),
-            ("a > ALL ((VALUES (1), (2)))", "a > ALL ((SELECT * FROM (VALUES (1), (2))))"),
+            ("a > ALL ((VALUES (1), (2)))", "a > ALL (((SELECT * FROM (VALUES (1), (2)))))"),
         ] {
             let query = |condition: &str| shown(&format!("SELECT {condition}"));
             assert_eq!(query(written), query(read), "{written}");

@@ -584,8 +584,6 @@ fn parameters_beside_arrays_and_json_have_types() {
         ("$1 = ANY(us)", SqlType::Uuid),
         ("array_append(us, $1)", SqlType::Uuid),
         ("array_prepend($1, us)", SqlType::Uuid),
-        ("array_cat(us, $1)", list(SqlType::Uuid)),
-        ("array_cat($1, us)", list(SqlType::Uuid)),
         ("j #>> $1", list(SqlType::Text)),
         ("j #> $1", list(SqlType::Text)),
         ("j @> $1", SqlType::Json),

@@ -43,7 +43,7 @@ pub mod rows;
 mod sliding;
 mod source_scan;
 mod top_groups;
-mod turns;
+pub mod turns;
 mod view_scan;
 
 pub use engine::{QueryEngine, to_sql_error};

@@ -18,6 +18,7 @@ use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{batch_rules, oracle_plan};
+use eddyline_server::serving::turns::Threads;
 use eddyline_server::serving::{correlated, physical};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -43,13 +44,15 @@ pub fn context() -> SessionContext {
 pub struct Batch {
     context: SessionContext,
     runtime: tokio::runtime::Runtime,
+    /// Subqueries that are run row by row are work of a query, as in the server.
+    threads: Threads,
     known: HashMap<(RelationId, Epoch), Arc<Expected>>,
 }
 
 impl Batch {
     pub fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Batch { context: context(), runtime, known: HashMap::new() }
+        Batch { context: context(), runtime, threads: Threads::new(1).unwrap(), known: HashMap::new() }
     }
 
     /// The expected state of a view, and of the views below it.
@@ -124,10 +127,12 @@ impl Batch {
     fn run(&self, view: &Relation, epoch: Epoch, world: &World) -> RecordBatch {
         let plan = oracle_plan(view, &world.catalog).unwrap_or_else(|e| panic!("no batch plan of {}: {e}", view.sql));
         let plan = at(plan, world.now(epoch));
-        let rows = self.runtime.block_on(async {
-            let plan = correlated::physical(plan, correlated::Statement::unwatched(self.context.state())).await?;
-            collect(plan, self.context.task_ctx()).await
+        let context = self.context.clone();
+        let rows = self.threads.spawn(async move {
+            let plan = correlated::physical(plan, correlated::Statement::unwatched(context.state())).await?;
+            collect(plan, context.task_ctx()).await
         });
+        let rows = self.runtime.block_on(rows).unwrap();
         let rows = rows.unwrap_or_else(|e| panic!("batch run of {} failed: {e}", view.sql));
         let schema = arrow_schema(&view.columns);
         let rows: Vec<RecordBatch> = rows
