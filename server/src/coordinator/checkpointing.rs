@@ -124,7 +124,7 @@ impl Checkpointing {
             pause: Duration::ZERO,
             unclean: false,
             freezing: BTreeSet::new(),
-            saved: restored.map(|body| Box::new(body.clone().kept())),
+            saved: restored.map(|body| Box::new(body.kept_by_start())),
             recent: VecDeque::new(),
             uncleaned: None,
             is_final: false,
