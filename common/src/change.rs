@@ -1,9 +1,9 @@
 //! Change batches: the unit of data between operators. A Z-set slice, columnar, with optional weights.
 
 use crate::time::Timestamp;
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
 /// Rows with weights. `weights == None` means every row counts +1, so that append-only streams pay
@@ -28,7 +28,26 @@ pub struct TaggedBatch {
 
 /// Memory of what these rows describe, in bytes, whatever buffers they share with others.
 pub fn bytes_of(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum()
+    rows.columns().iter().map(bytes_of_column).sum()
+}
+
+/// The same of one column.
+pub fn bytes_of_column(column: &ArrayRef) -> usize {
+    bytes_of_data(&column.to_data())
+}
+
+/// Of a slice of lists arrow would count the items of all lists that there are.
+fn bytes_of_data(data: &ArrayData) -> usize {
+    let nulls = data.nulls().map_or(0, |_| data.len().div_ceil(8));
+    match data.data_type() {
+        DataType::List(_) | DataType::Map(_, _) => {
+            let ends = data.buffer::<i32>(0).get(..=data.len()).unwrap_or_default();
+            let (first, last) = (ends.first().copied().unwrap_or(0) as usize, ends.last().copied().unwrap_or(0) as usize);
+            size_of_val(ends) + nulls + bytes_of_data(&data.child_data()[0].slice(first, last - first))
+        }
+        DataType::Struct(_) => nulls + data.child_data().iter().map(bytes_of_data).sum::<usize>(),
+        _ => data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size()),
+    }
 }
 
 impl ChangeBatch {
@@ -139,4 +158,25 @@ pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatc
 
 fn as_weights(array: &dyn Array) -> Int64Array {
     Int64Array::from(array.to_data())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ListArray, StringArray};
+    use arrow::datatypes::Int64Type;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_slice_has_its_own_bytes_only() {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000).map(|_| "x".repeat(100))));
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..1_000).map(|_| Some((0..100).map(Some))));
+        let lists: ArrayRef = Arc::new(lists);
+        for (column, value_bytes) in [(texts, 100), (lists, 800)] {
+            let (all, one) = (bytes_of_column(&column), bytes_of_column(&column.slice(999, 1)));
+            assert!((1_000 * value_bytes..1_100 * value_bytes).contains(&all), "{all}");
+            assert!((value_bytes..value_bytes + 100).contains(&one), "{one}");
+            assert!(bytes_of_column(&column.slice(500, 0)) < 100);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The one error that crosses part boundaries: SQLSTATE, primary line, DETAIL, HINT, position.
 //! Broken invariants are assertions, not errors; a bad record is data with a reason.
 
+use std::any::Any;
 use std::fmt;
 
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
@@ -181,6 +182,12 @@ impl From<std::io::Error> for SqlError {
             _ => SqlError::io(error),
         }
     }
+}
+
+/// What was said as something panicked.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_string())
 }
 
 /// Arrow's words about a text that is no timestamp.

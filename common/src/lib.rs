@@ -18,9 +18,9 @@ pub mod telling;
 pub mod time;
 pub mod types;
 
-pub use change::{ChangeBatch, TaggedBatch, bytes_of};
+pub use change::{ChangeBatch, TaggedBatch, bytes_of, bytes_of_column};
 pub use cut::{Cut, InputCut, PartitionCut};
-pub use error::{About, Result, SqlError, SqlState};
+pub use error::{About, Result, SqlError, SqlState, panic_text};
 pub use ids::{Epoch, Offset, PartitionId, RelationId, StateTableId};
 pub use time::Timestamp;
 pub use types::{Column, SqlType};

@@ -5,6 +5,7 @@
 //! A generator is a pure function from split and offset to a row, so that any range can be read again. Each column is made by itself,
 //! so one that nobody reads costs nothing.
 
+use crate::threads;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -108,9 +109,9 @@ impl GeneratorReader {
         for thread in 0..threads {
             let splits = ranges.iter().skip(thread).step_by(threads).map(|range| Split::new(&*generator, *range)).collect();
             let (generator, kept, sink, stopped) = (generator.clone(), kept.clone(), sink.clone(), stopped.clone());
-            let name = generator.name().to_string();
+            let (name, told) = (generator.name(), sink.clone());
             let work = move || generate(&*generator, splits, &kept, &*sink, &stopped);
-            reader.threads.push(std::thread::Builder::new().name(name).spawn(work)?);
+            reader.threads.push(threads::spawn(name, work, move |problem| told.report(Some(problem)))?);
         }
         Ok(reader)
     }

@@ -13,6 +13,7 @@ pub mod nexmark;
 pub mod postgres;
 mod print;
 pub mod testing;
+mod threads;
 mod write_only;
 
 use eddyline_common::connector::{LookupConnector, SinkColumn, SinkConnector, SinkMode, SinkSpec, SourceConnector, SourceSpec};

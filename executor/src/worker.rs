@@ -8,7 +8,7 @@ use crate::instance::{Instance, Turn};
 use crate::job::{EngineEvent, FreezeRun, StepDone, StepRun};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use eddyline_common::runtime::{self, Process, next_of};
-use eddyline_common::{RelationId, Result, SqlError, TaggedBatch, failpoint};
+use eddyline_common::{RelationId, Result, SqlError, TaggedBatch, failpoint, panic_text};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -252,6 +252,5 @@ impl Worker {
 
 /// What a job's own code said as it panicked, as the error of whatever it was doing.
 pub(crate) fn panic_error(panic: &(dyn Any + Send)) -> SqlError {
-    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-    SqlError::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".to_string())))
+    SqlError::internal(format!("an operator panicked: {}", panic_text(panic)))
 }

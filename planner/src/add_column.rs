@@ -48,6 +48,7 @@ impl Context<'_> {
 fn check_plain(table: &Relation) -> Result<()> {
     let what = match &table.kind {
         RelationKind::Table { temporary: true, .. } => "temporary tables",
+        RelationKind::Table { numbered: Some(_), .. } => "tables that number their rows",
         RelationKind::Table { webhook: None, .. } if table.watermark.is_some() => "tables with a watermark",
         RelationKind::Table { webhook: None, .. } => return Ok(()),
         RelationKind::Table { .. } | RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "tables with a connector",

@@ -93,6 +93,9 @@ pub enum RelationKind {
         /// A session's own, which calls it otherwise and drops it in the end; a start that finds it drops it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         temporary: bool,
+        /// The column that numbers its rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        numbered: Option<Numbered>,
     },
     /// Inlined where it is named; `query` is its SELECT text.
     View {
@@ -104,6 +107,17 @@ pub enum RelationKind {
     },
     /// Its rows go outside; nothing can be read from it.
     Sink(Box<SinkDefinition>),
+}
+
+/// A column whose values, where a statement writes none, are numbers that no other row was given (`GENERATED ... AS IDENTITY`, SERIAL).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Among the stored ones.
+    pub column: usize,
+    /// No statement writes its values.
+    pub always: bool,
+    /// Of those from here on none has been given. Numbers are set aside, many at a time, by altering the table.
+    pub next: i64,
 }
 
 /// Ids from here on are of sessions' temporary views; the coordinator's never come so far. A new one has this very id.
@@ -128,6 +142,14 @@ pub struct OwnSource {
 }
 
 impl Relation {
+    /// The column that numbers its rows.
+    pub fn numbered(&self) -> Option<&Numbered> {
+        match &self.kind {
+            RelationKind::Table { numbered, .. } => numbered.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
         is_temporary(self.id) || self.is_temporary_table()

@@ -3,7 +3,7 @@
 
 use crate::bind::as_of::is_arrival;
 use crate::bind::{Binder, Mode, cast, query_names, resolve_names};
-use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
+use crate::catalog::{Catalog, FIRST_TEMPORARY, Numbered, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
 use crate::lower::{
@@ -121,6 +121,7 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
                 webhook: Some(spec),
                 awaits_rows: false,
                 temporary: false,
+                numbered: None,
             }
         } else if key.is_empty() {
             RelationKind::Source(spec)
@@ -129,8 +130,8 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         }
     } else {
         let defaults = defaults(create, &columns.stored, &binder)?;
-        let (append_only, temporary) = (create.append_only, create.temporary);
-        RelationKind::Table { append_only, defaults, webhook: None, awaits_rows: false, temporary }
+        let (append_only, temporary, numbered) = (create.append_only, create.temporary, numbered(create, &columns.stored, text)?);
+        RelationKind::Table { append_only, defaults, webhook: None, awaits_rows: false, temporary, numbered }
     };
     Ok(Relation {
         id: RelationId(0),
@@ -242,6 +243,16 @@ fn collect(
                 return Err(at(error.with_hint("Declare it as text, and cast it in the view.")));
             }
             (ColumnValue::Plain { .. }, Some(ty)) => Some((ty.clone(), nullable, ColumnOrigin::Payload)),
+            (ColumnValue::Numbered { .. }, _) if is_source => {
+                return Err(at(SqlError::unsupported("a column of a source cannot number its rows")));
+            }
+            (ColumnValue::Numbered { .. }, Some(ty)) => {
+                if !matches!(ty, SqlType::SmallInt | SqlType::Integer | SqlType::BigInt) {
+                    let message = "identity column type must be smallint, integer, or bigint";
+                    return Err(at(SqlError::new(SqlState::INVALID_PARAMETER, message)));
+                }
+                Some((ty.clone(), false, ColumnOrigin::Payload))
+            }
             (ColumnValue::Metadata { .. }, _) if !is_source => {
                 return Err(at(SqlError::unsupported("METADATA columns belong to sources")));
             }
@@ -412,6 +423,21 @@ fn named(ty: &SqlType) -> Option<DataType> {
         SqlType::Array(item) => to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
         simple => to_ast(simple),
     }
+}
+
+/// The column that numbers the rows of a table.
+fn numbered(create: &CreateRelation, stored: &[Column], text: &SourceText) -> Result<Option<Numbered>> {
+    let mut found = None;
+    for declared in &create.columns {
+        let ColumnValue::Numbered { always, start } = declared.value else { continue };
+        if found.is_some() {
+            let error = SqlError::unsupported("a second column that numbers the rows of a table is not supported");
+            return Err(text.at(error, declared.name.span.start));
+        }
+        let column = stored.iter().position(|column| column.name == fold(&declared.name));
+        found = column.map(|column| Numbered { column, always, next: start });
+    }
+    Ok(found)
 }
 
 fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Result<BTreeMap<usize, Expr>> {

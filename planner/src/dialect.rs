@@ -1,7 +1,7 @@
 //! The tokens and precedences of Eddyline SQL: PostgreSQL's, plus back-quoted names and `FOR SYSTEM_TIME`
 //! (parsed here so that it can be refused or planned, never dropped). It knows no statements.
 
-use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator};
+use datafusion::sql::sqlparser::ast::{Expr, TableFactor, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -60,11 +60,22 @@ fn goes_on(parser: &mut Parser) -> bool {
             break;
         }
     }
-    const OF_QUERY: [&str; 8] = ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
     let next = &parser.peek_token_ref().token;
-    let goes_on = *next != Token::RParen && !OF_QUERY.iter().any(|word| crate::parse::is_word(next, word));
+    let goes_on = *next != Token::RParen && !crate::parse::continues_query(next);
     (0..read).for_each(|_| parser.prev_token());
     goes_on
+}
+
+/// `VALUES` in parentheses, as a query that reads it: sqlparser knows those that begin with SELECT or WITH.
+fn values(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let is_list = crate::parse::is_word(&parser.peek_token_ref().token, "values") && parser.peek_nth_token_ref(1).token == Token::LParen;
+    if !is_list || parser.get_current_token().token != Token::LParen {
+        return None;
+    }
+    Some(parser.parse_query().map(|subquery| {
+        let list = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
+        Expr::Subquery(Box::new(crate::parse::select_all_from(list)))
+    }))
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -114,12 +125,12 @@ impl Dialect for EddylineDialect {
         POSTGRES.prec_value(precedence)
     }
 
-    /// `current_schema` and `current_role` are calls without parentheses, as `current_user` is. Types in casts have a grammar of their own.
+    /// `current_schema` and `current_role` are calls without parentheses, as `current_user` is. Types in casts have a grammar of their own, and `VALUES` may be a value.
     /// Operators in front of a number bind as tightly as PostgreSQL's.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-        let cast = crate::parse::cast::prefix(parser);
-        if cast.is_some() {
-            return cast;
+        let own = crate::parse::cast::prefix(parser).or_else(|| values(parser));
+        if own.is_some() {
+            return own;
         }
         if let Some((op, precedence)) = sign(&parser.peek_token_ref().token) {
             parser.advance_token();

@@ -58,7 +58,7 @@ pub use eddyline_walk as walk;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
-pub use optimize::{Operands, Projections, PushDown, Simplify, batch_rules, correlation};
+pub use optimize::{Operands, Projections, PushDown, Simplify, batch_rules, correlation, simplified};
 pub use parse::{Parsed, SetPiece, hide_secrets, parse, without_secrets};
 pub use planning::{bind_parameters, parameter_fields, parameter_types, plan};
 pub use query::oracle_plan;

@@ -50,7 +50,7 @@ fn merged(mut base: CreateRelation, create: &CreateRelation, like: &LikeAst) -> 
     let own = |column: &ColumnAst| create.columns.iter().any(|c| fold(&c.name) == fold(&column.name));
     base.columns.retain(|column| {
         let part = match column.value {
-            ColumnValue::Plain { .. } => return true,
+            ColumnValue::Plain { .. } | ColumnValue::Numbered { .. } => return true,
             ColumnValue::Computed(_) => LikePart::Generated,
             ColumnValue::Metadata { .. } => LikePart::Metadata,
         };
@@ -155,6 +155,9 @@ fn column_text(column: &ColumnAst) -> String {
     let value = match &column.value {
         ColumnValue::Plain { default: None } => String::new(),
         ColumnValue::Plain { default: Some(default) } => format!(" DEFAULT {default}"),
+        ColumnValue::Numbered { always, start } => {
+            format!(" GENERATED {} AS IDENTITY (START WITH {start})", if *always { "ALWAYS" } else { "BY DEFAULT" })
+        }
         ColumnValue::Computed(expr @ Expr::Nested(_)) => format!(" AS {expr}"),
         ColumnValue::Computed(expr) => format!(" AS ({expr})"),
         ColumnValue::Metadata { key } => {

@@ -7,11 +7,14 @@
 //! - `clock`: what must be left of `now()`
 //! - `constants`: those that are compared, in plans that run once too
 //! - `copies`: how often expressions come to have one of their parts
+//! - `corrected`: a rule of DataFusion's, but for what it gets wrong
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
+//! - `cross_joins`: in which order inner joins are made, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
 //! - `failing`: constants that fail whatever the rows are
 //! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
+//! - `long_case`: CASE of many WHENs, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
 //! - `projections`: which columns there are, in plans that run once too
 //! - `push_down`: how far conditions go down, in plans that run once too
@@ -22,11 +25,14 @@ mod batch;
 mod clock;
 mod constants;
 pub mod copies;
+mod corrected;
 pub mod correlation;
+mod cross_joins;
 mod empty;
 mod failing;
 mod grouped;
 mod keys;
+mod long_case;
 mod operands;
 mod projections;
 mod push_down;
@@ -36,6 +42,7 @@ mod single_distinct;
 pub use batch::rules as batch_rules;
 pub use constants::Simplify;
 pub use failing::failure;
+pub use long_case::simplified;
 pub use operands::Operands;
 pub use projections::Projections;
 pub use push_down::PushDown;
@@ -43,6 +50,7 @@ pub use push_down::PushDown;
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
 use crate::functions::checked;
+use cross_joins::CrossJoins;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
@@ -54,7 +62,6 @@ use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
@@ -83,7 +90,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EqualKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(CrossJoins),
         Arc::new(PropagateEmpty::default()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
@@ -140,12 +147,8 @@ fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions,
 
 /// A plan that runs once, as far as a row's expressions decide: coerced, with nothing that is not read, and with the keys of joins apart from their conditions.
 pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(Simplify::default()),
-        Arc::new(EqualKeys::default()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(Projections::default()),
-    ];
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        vec![Arc::new(Simplify::default()), Arc::new(EqualKeys::default()), Arc::new(CrossJoins), Arc::new(Projections::default())];
     run(rules, options().clone(), analyze(plan)?)
 }
 
@@ -161,7 +164,7 @@ pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
     let cast = casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?;
-    simplifier.simplify(checked::rewrite_expr(cast, schema)?)
+    long_case::simplified(&simplifier, checked::rewrite_expr(cast, schema)?)
 }
 
 /// The same for an expression without columns; one with columns stays as it is.

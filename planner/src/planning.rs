@@ -10,7 +10,7 @@ use crate::explain;
 use crate::function::create_function;
 use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, has_empty_interval};
 use crate::optimize;
-use crate::parse::ast::{Ast, CreateRelation, CreateView, ShowAst};
+use crate::parse::ast::{Ast, CreateRelation, CreateView, InsertClauses, ShowAst};
 use crate::parse::hints::{misplaced_options, misplaced_ttl};
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
@@ -84,7 +84,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
     Ok(match ast {
         Ast::Empty => Planned::Empty,
         Ast::Query(query) => Planned::Query(context.query(query)?),
-        Ast::Insert(insert, emit) => insert_statement(insert, *emit, parsed, context, ids)?.0,
+        Ast::Insert(insert, clauses) => insert_statement(insert, *clauses, parsed, context, ids)?.0,
         Ast::StatementSet { inserts, .. } => {
             Planned::StatementSet(inserts.iter().map(|insert| statement(insert, parsed, context, ids)).collect::<Result<_>>()?)
         }
@@ -103,7 +103,9 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
-        Ast::Truncate(names) => Planned::Truncate(names.iter().map(|name| context.truncate(name)).collect::<Result<_>>()?),
+        Ast::Truncate { names, restart } => {
+            Planned::Truncate(names.iter().map(|name| context.truncate(name, *restart)).collect::<Result<_>>()?)
+        }
         Ast::CreateTableAs(create) => context.create_table_as(create, parsed)?,
         Ast::CreateRelation(create) if create.like.is_some() => create_like(create, context, ids)?,
         Ast::CreateRelation(create) => {
@@ -243,20 +245,21 @@ fn view_notices(create: &CreateView, relation: &Relation) -> Vec<String> {
 /// INSERT: into a table at once, into one with a connector as its query says.
 fn insert_statement(
     insert: &sql::Insert,
-    emit: Option<Emit>,
+    clauses: InsertClauses,
     parsed: &Parsed,
     context: &Context,
     ids: &mut StateTableIds,
 ) -> Result<(Planned, Option<StreamingQuery>)> {
+    let InsertClauses { emit, overriding } = clauses;
     if let Some(long) = &parsed.long_values {
-        let wrong = match context.long_insert(insert, long) {
+        let wrong = match context.long_insert(insert, long, overriding) {
             Ok(Some(planned)) => return Ok((planned, None)),
             Ok(None) => None,
             Err(wrong) => Some(wrong),
         };
         let whole = parsed.whole(long).map_err(|too_long| wrong.unwrap_or(too_long))?;
-        let Ast::Insert(insert, emit) = &whole.ast else { return Err(SqlError::internal("not an INSERT")) };
-        return insert_statement(insert, *emit, &whole, context, ids);
+        let Ast::Insert(insert, clauses) = &whole.ast else { return Err(SqlError::internal("not an INSERT")) };
+        return insert_statement(insert, *clauses, &whole, context, ids);
     }
     if insert.overwrite {
         return Err(SqlError::unsupported("INSERT OVERWRITE is not supported").with_hint("TRUNCATE the table first."));
@@ -282,7 +285,7 @@ fn insert_statement(
         return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to an INSERT that keeps running")
             .with_hint("An INSERT into a table without a connector runs once, unless its query reads a source."));
     }
-    Ok((context.insert(insert)?, None))
+    Ok((context.insert(insert, overriding)?, None))
 }
 
 impl Context<'_> {
@@ -378,7 +381,7 @@ fn explain(inner: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             let (sink, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
             stages(&mut lines, parallelism(&sink), sink.own_sources(), &streaming, context);
         }
-        Ast::Insert(insert, emit) => match insert_statement(insert, *emit, parsed, context, &mut ids.clone())? {
+        Ast::Insert(insert, clauses) => match insert_statement(insert, *clauses, parsed, context, &mut ids.clone())? {
             (Planned::Create { relation, .. }, Some(streaming)) => {
                 stages(&mut lines, parallelism(&relation), relation.own_sources(), &streaming, context);
             }
@@ -418,7 +421,7 @@ fn logical_plan(job: &Relation, context: &Context) -> Result<Option<LogicalPlan>
     let streaming = match &parsed.ast {
         Ast::CreateView(create) => create_view(create, &parsed, catalog, &settings, &mut ids)?.1,
         Ast::CreateSink(create) => Some(create_sink(create, &parsed, &context, &mut ids)?.1),
-        Ast::Insert(insert, emit) => insert_statement(insert, *emit, &parsed, &context, &mut ids)?.1,
+        Ast::Insert(insert, clauses) => insert_statement(insert, *clauses, &parsed, &context, &mut ids)?.1,
         _ => None,
     };
     Ok(streaming.map(|streaming| streaming.logical))

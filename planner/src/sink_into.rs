@@ -128,6 +128,10 @@ impl Context<'_> {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} has {more}")));
         }
         columns.truncate(width);
+        if table.numbered().is_some_and(|numbered| numbered.always || !columns.contains(&numbered.column)) {
+            let error = SqlError::unsupported(format!("rows that keep coming are not numbered by table \"{}\"", table.name));
+            return Err(error.with_hint("Give its numbers in the query, or write into a table that has none."));
+        }
         self.check_assigned(rows.query, &rows.bound, written_columns(table, &columns))?;
         let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, &table.columns)?;
         let column = |c: &eddyline_common::Column| SinkColumn { external_name: c.name.clone(), ty: c.ty.clone() };

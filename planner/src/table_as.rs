@@ -3,7 +3,7 @@
 
 use crate::create::{object_name, output_names};
 use crate::error::fold;
-use crate::parse::ast::{Ast, CreateTableAs};
+use crate::parse::ast::{Ast, CreateTableAs, InsertClauses};
 use crate::parse::{Parsed, parse};
 use crate::query::{Context, cast_columns};
 use crate::statement::{Planned, Query, RowLocks, TableAs, TableRows};
@@ -27,7 +27,7 @@ impl Context<'_> {
             TableRows::None
         } else if runs || has_connector {
             let sql = format!("INSERT INTO {name} {}", create.query_text);
-            TableRows::Insert(Box::new(Parsed { sql, ast: Ast::Insert(Box::new(insert), None), ..parsed.clone() }))
+            TableRows::Insert(Box::new(Parsed { sql, ast: Ast::Insert(Box::new(insert), InsertClauses::default()), ..parsed.clone() }))
         } else {
             let inputs = bound.schema().columns();
             let target = |(i, (input, column)): (usize, (_, &Column))| (format!("c{i}"), Expr::Column(input), column.ty.clone());

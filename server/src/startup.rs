@@ -7,6 +7,7 @@ use crate::pgwire::listener;
 use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
+use crate::serving::numbers::Numbers;
 use crate::session::write_memory::WriteMemory;
 use crate::session::{Services, doomed};
 use crate::{demo, http};
@@ -95,6 +96,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         coordinator: handle.clone(),
         engine,
         write_memory: WriteMemory::new(config.write_memory_bytes),
+        numbers: Numbers::default(),
         metrics: Arc::default(),
         sessions: Arc::default(),
         problems,
@@ -120,7 +122,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     let joined = stop_coordinator(&handle, thread).await;
     let pages = pages.await;
     clients.map_err(|e| SqlError::internal(format!("the listener failed: {e}")))?;
-    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))??;
+    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))?;
     joined.and(outcome)
 }
 

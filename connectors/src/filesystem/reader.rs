@@ -9,6 +9,7 @@ use super::text::{Fault, FileText, RECORD_BYTES_MAX};
 use super::{Files, PARTITION};
 use crate::format::split::Splitter;
 use crate::format::undecodable;
+use crate::threads;
 use arrow::datatypes::TimeUnit;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use eddyline_common::connector::*;
@@ -49,8 +50,8 @@ impl FileReader {
                 changed: None,
                 retry: RETRY_MIN,
             };
-            let work = move || reading.run();
-            reader.threads.push(std::thread::Builder::new().name("files".to_string()).spawn(work)?);
+            let told = sink.clone();
+            reader.threads.push(threads::spawn("files", move || reading.run(), move |problem| told.report(Some(problem)))?);
         }
         Ok(reader)
     }

@@ -1,4 +1,5 @@
-//! Debezium's change events in JSON: `{"before": ..., "after": ..., "op": ...}`, with or without the schema around.
+//! Debezium's change events in JSON: `{"before": ..., "after": ..., "op": ...}`, with or without the schema around, which says what
+//! numbers in times' places count and how decimals are written.
 //!
 //! Without a primary key an event's rows count as they say: `c` and `r` add `after`, `d` takes `before` away, `u` does both;
 //! so `before` must be complete (REPLICA IDENTITY FULL in PostgreSQL). With a primary key a row is overwritten by its key,
@@ -23,6 +24,8 @@ pub struct DebeziumDecoder {
 /// What an event says.
 #[derive(Default)]
 struct Event<'a> {
+    /// Empty if there is none.
+    schema: &'a str,
     before: Option<Cursor<'a>>,
     after: Option<Cursor<'a>>,
     op: Option<&'a str>,
@@ -31,8 +34,8 @@ struct Event<'a> {
 impl<'a> Event<'a> {
     fn read(text: &'a str) -> Result<Self, String> {
         let whole = Cursor::new(text);
-        let mut cursor = enveloped(whole).unwrap_or(whole);
-        let mut event = Event::default();
+        let (schema, mut cursor) = enveloped(whole).unwrap_or(("", whole));
+        let mut event = Event { schema, ..Event::default() };
         if !cursor.is_at(b'{') {
             cursor.skip_value(0)?;
             return Err("not a JSON object".to_string());
@@ -65,6 +68,7 @@ impl DebeziumDecoder {
 
     fn push_event(&mut self, record: Record, value: &[u8]) -> Result<(), String> {
         let event = Event::read(text_of(value)?)?;
+        self.parser.meet(event.schema, &["after", "before"]);
         match event.op {
             Some("c" | "r") => self.insert(event.after),
             Some("u") if self.keyed => self.overwrite(event),
@@ -168,6 +172,7 @@ mod tests {
     use super::super::Record;
     use super::super::testing::{changes, column, keyed};
     use eddyline_common::SqlType::*;
+    use serde_json::{Value, json};
 
     const DEBEZIUM: &[(&str, &str)] = &[("format", "debezium-json")];
 
@@ -210,6 +215,85 @@ mod tests {
         let by_key = Record { key: Some(br#"{"id":1}"#), value: Some(br#"{"op":"d","before":null,"after":null}"#) };
         let tombstone = Record { value: None, ..by_key };
         assert_eq!(changes(DEBEZIUM, &columns(true), &[by_key, tombstone], true).unwrap(), rows(&[(-1, r#"{"id":1}"#)]));
+    }
+
+    fn field(name: &str, ty: &str, meaning: &str) -> Value {
+        json!({"type": ty, "optional": true, "name": meaning, "version": 1, "field": name})
+    }
+
+    fn with_schema(fields: &[Value], after: &Value) -> String {
+        let row = |name: &str| json!({"type": "struct", "fields": fields, "name": "db.t.Value", "field": name});
+        let schema = json!({"type": "struct", "fields": [row("before"), row("after"), {"type": "string", "field": "op"}]});
+        json!({"schema": schema, "payload": {"before": null, "after": after, "op": "c"}}).to_string()
+    }
+
+    #[test]
+    fn the_schema_says_what_values_mean() {
+        let mut decimal = field("n", "bytes", "org.apache.kafka.connect.data.Decimal");
+        decimal["parameters"] = json!({"scale": "2"});
+        let moment = "io.debezium.time.MicroTimestamp";
+        let fields = [
+            field("d", "int32", "io.debezium.time.Date"),
+            field("start", "int32", "io.debezium.time.Date"),
+            field("t", "int64", "io.debezium.time.MicroTime"),
+            field("At", "int64", moment),
+            field("raw", "int64", moment),
+            field("day", "int64", "org.apache.kafka.connect.data.Timestamp"),
+            decimal,
+            field("v", "struct", "io.debezium.data.VariableScaleDecimal"),
+            field("j", "string", "io.debezium.data.Json"),
+            json!({"type": "array", "items": {"type": "int64", "name": moment}, "field": "a"}),
+            field("e", "string", "io.debezium.data.Enum"),
+            field("z", "string", "io.debezium.time.ZonedTimestamp"),
+        ];
+        let columns = [
+            column("d", Date),
+            column("start", Timestamp),
+            column("t", Time),
+            column("at", Timestamp),
+            column("raw", BigInt),
+            column("day", Date),
+            column("n", Decimal { precision: 10, scale: 2 }),
+            column("v", Text),
+            column("j", Json),
+            column("a", Array(Box::new(Timestamp))),
+            column("e", Text),
+            column("z", TimestampTz),
+        ];
+        let micros = 1_704_067_200_000_001i64;
+        let after = json!({"d": 19_723, "start": 19_723, "t": 3_723_500_000i64, "At": micros, "raw": micros, "day": 1_704_067_201_000i64, "n": "z8c=",
+            "v": {"scale": 3, "value": "MDk="}, "j": "{\"a\":1}", "a": [micros, null], "e": "x", "z": "2024-01-01T00:00:00Z"});
+        // Without one, a number counts what the source's options say.
+        let plain = r#"{"op":"c","after":{"at":1704067200000,"n":"-123.45","t":"01:02:03.5"}}"#;
+        let events = [with_schema(&fields, &after), plain.to_string()];
+        let records: Vec<Record> = events.iter().map(|event| Record::of(event.as_bytes())).collect();
+        let first = r#"{"d":"2024-01-01","start":"2024-01-01T00:00:00","t":"01:02:03.500","at":"2024-01-01T00:00:00.000001","raw":1704067200000001,"day":"2024-01-01","n":-123.45,"v":"12.345","j":"{\"a\":1}","a":["2024-01-01T00:00:00.000001",null],"e":"x","z":"2024-01-01T00:00:00Z"}"#;
+        let second = r#"{"t":"01:02:03.500","at":"2024-01-01T00:00:00","n":-123.45}"#;
+        assert_eq!(changes(DEBEZIUM, &columns, &records, false).unwrap(), rows(&[(1, first), (1, second)]));
+        for (after, why) in [
+            (json!({"n": "?"}), "column n: a decimal's bytes are not in base64"),
+            (json!({"v": {"scale": 3}}), "column v: a decimal without its scale or value"),
+            (json!({"j": "{"}), "column j: the string holds no JSON"),
+            (json!({"t": 86_400_000_000i64}), "column t: 86400000000 is out of range for time without time zone"),
+            (json!({"a": [i64::MAX.to_string()]}), "column a[0]: \"9223372036854775807\" is not a timestamp without time zone"),
+        ] {
+            let event = with_schema(&fields, &after);
+            assert_eq!(changes(DEBEZIUM, &columns, &[Record::of(event.as_bytes())], false).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn a_key_has_a_schema_of_its_own() {
+        let columns = [keyed(column("at", Timestamp)), keyed(column("id", BigInt))];
+        let fields = [field("at", "int64", "io.debezium.time.MicroTimestamp"), json!({"type": "int64", "field": "id"})];
+        let key = json!({"schema": {"type": "struct", "fields": fields}, "payload": {"at": 1, "id": 7}}).to_string();
+        let deleted = Record { key: Some(key.as_bytes()), value: Some(br#"{"op":"d","before":null,"after":null}"#) };
+        let row = r#"{"at":"1970-01-01T00:00:00.000001","id":7}"#;
+        assert_eq!(changes(DEBEZIUM, &columns, &[deleted], true).unwrap(), rows(&[(-1, row)]));
+        let key = json!({"schema": {"type": "int32", "name": "io.debezium.time.Date"}, "payload": 1}).to_string();
+        let deleted = Record { key: Some(key.as_bytes()), ..deleted };
+        let row = r#"{"at":"1970-01-02T00:00:00"}"#;
+        assert_eq!(changes(DEBEZIUM, &columns[..1], &[deleted], true).unwrap(), rows(&[(-1, row)]));
     }
 
     #[test]

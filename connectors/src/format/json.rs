@@ -11,6 +11,7 @@
 
 mod binary;
 mod column;
+mod connect;
 mod cursor;
 pub mod encode;
 mod fault;
@@ -20,39 +21,77 @@ pub mod times;
 
 pub use binary::parse_binary;
 pub use column::{ColumnBuffer, Native};
+pub use connect::enveloped;
 pub use cursor::Cursor;
 pub use fault::Fault;
 pub use times::NumberUnit;
 
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
+use connect::{Described, Meaning};
 use fields::FieldMap;
 
 pub struct JsonParser {
     fields: FieldMap,
     /// The row's column of each field.
     columns: Vec<usize>,
-    /// A record that is no object is the value of the only column: as a record's key may be.
-    bare: bool,
+    /// A record's key may come with its schema around it, and one that is no object is the value of the only column.
+    of_key: bool,
+    /// The schema that the newest record came with, and what it says of each field.
+    schema: String,
+    meanings: Vec<Option<Meaning>>,
 }
 
 impl JsonParser {
     /// A parser of the fields that go to `wanted` of the columns.
     pub fn new(columns: &[PayloadColumn], wanted: &[usize]) -> Self {
         let fields = FieldMap::new(wanted.iter().map(|c| columns[*c].external_name.as_str()));
-        JsonParser { fields, columns: wanted.to_vec(), bare: false }
+        JsonParser { fields, columns: wanted.to_vec(), of_key: false, schema: String::new(), meanings: Vec::new() }
     }
 
     /// The same for a record's key.
     pub fn of_key(columns: &[PayloadColumn], wanted: &[usize]) -> Self {
-        JsonParser { bare: wanted.len() == 1, ..JsonParser::new(columns, wanted) }
+        JsonParser { of_key: true, ..JsonParser::new(columns, wanted) }
+    }
+
+    /// Takes note of the schema of what is read next, which is empty if there is none. `within`: as in `Described::by`.
+    pub fn meet(&mut self, schema: &str, within: &[&str]) {
+        if self.schema == schema {
+            return;
+        }
+        schema.clone_into(&mut self.schema);
+        let described = Described::by(schema, within);
+        self.meanings = vec![None; self.columns.len()];
+        // The field of a column's exact name comes before one that differs in case.
+        for exact in [false, true] {
+            for (name, meaning) in &described.fields {
+                if let Some(index) = self.fields.find(name, exact) {
+                    self.meanings[index].clone_from(meaning);
+                }
+            }
+        }
+        if self.is_bare() && described.whole.is_some() {
+            self.meanings[0] = described.whole;
+        }
+    }
+
+    fn is_bare(&self) -> bool {
+        self.of_key && self.columns.len() == 1
     }
 
     /// Puts the fields of the object at the cursor.
     #[inline]
     pub fn read_object(&mut self, cursor: &mut Cursor, row: &mut RowBuilder) -> Result<(), String> {
-        let columns = &self.columns;
-        self.fields.read_object(cursor, |index, cursor| row.put_json(columns[index], cursor))
+        let (columns, meanings) = (&self.columns, &self.meanings);
+        self.fields.read_object(cursor, |index, cursor| put(row, columns[index], meanings.get(index), cursor))
+    }
+}
+
+#[inline]
+fn put(row: &mut RowBuilder, column: usize, meaning: Option<&Option<Meaning>>, cursor: &mut Cursor) -> Result<(), String> {
+    match meaning {
+        Some(Some(meaning)) => row.put(column, |buffer| buffer.push_meant(cursor, meaning, 1)),
+        _ => row.put_json(column, cursor),
     }
 }
 
@@ -62,7 +101,9 @@ impl PayloadParser for JsonParser {
         if cursor.at_end() {
             return Err("an empty record".to_string());
         }
-        if let Some(mut inner) = if self.bare { enveloped(cursor) } else { None } {
+        let within = if self.of_key { enveloped(cursor) } else { None };
+        self.meet(within.map_or("", |(schema, _)| schema), &[]);
+        if let Some((_, mut inner)) = within {
             return self.read_value(&mut inner, row);
         }
         self.read_value(&mut cursor, row)?;
@@ -78,30 +119,12 @@ impl JsonParser {
         if cursor.is_at(b'{') {
             return self.read_object(cursor, row);
         }
-        if self.bare {
-            return row.put_json(self.columns[0], cursor);
+        if self.is_bare() {
+            return put(row, self.columns[0], self.meanings.first(), cursor);
         }
         cursor.skip_value(0)?;
         Err("not a JSON object".to_string())
     }
-}
-
-/// The payload within `{"schema": ..., "payload": ...}`, as Kafka Connect writes records with their schema.
-pub fn enveloped(cursor: Cursor) -> Option<Cursor> {
-    let (mut schema, mut payload) = (false, None);
-    let mut members = cursor;
-    if !members.is_at(b'{') {
-        return None;
-    }
-    let read = members.read_members(|name, cursor| -> Result<(), String> {
-        match name.raw {
-            "schema" => schema = true,
-            "payload" => payload = Some(*cursor),
-            _ => return Err("another object".to_string()),
-        }
-        cursor.skip_value(1).map(drop)
-    });
-    payload.filter(|_| schema && read.is_ok() && members.at_end())
 }
 
 pub fn text_of(record: &[u8]) -> Result<&str, String> {

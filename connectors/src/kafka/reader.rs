@@ -9,6 +9,7 @@ use super::client::Settings;
 use super::queue::{Event, Record, RecordQueue};
 use super::record::{PartitionBuffer, RECORDS_MAX, RecordLayout};
 use super::watch::{Discovery, PROBE, Problems, Scope, Watch, Watcher};
+use crate::threads;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use eddyline_common::connector::*;
 use eddyline_common::{Result, options};
@@ -71,20 +72,20 @@ impl KafkaReader {
             for range in ranges.iter().skip(index).step_by(workers) {
                 worker.partitions.insert(range.partition.0, PartitionBuffer::new(layout, *range)?);
             }
-            reader.spawn("kafka-read", move || worker.run())?;
+            reader.spawn("kafka-read", problems.clone(), move || worker.run())?;
         }
         let is_endless = workers > 0 && ranges.iter().all(|r| r.end.is_none());
         let discovery = settings.discovery.filter(|_| is_endless).map(|interval| Discovery::new(interval, senders));
         let identifies = is_endless || settings.identity.is_known();
         let partitions = ranges.iter().map(|r| r.partition.0).collect();
-        let mut watcher = Watcher::new(settings, client, partitions, problems, reader.stop.clone())?;
+        let mut watcher = Watcher::new(settings, client, partitions, problems.clone(), reader.stop.clone())?;
         (watcher.discovery, watcher.identifies, watcher.begins) = (discovery, identifies, identifies.then_some(begins));
-        reader.spawn("kafka-watch", move || watcher.run())?;
+        reader.spawn("kafka-watch", problems, move || watcher.run())?;
         Ok(reader)
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.threads.push(std::thread::Builder::new().name(name.to_string()).spawn(work)?);
+    fn spawn(&mut self, name: &str, problems: Arc<Problems>, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.threads.push(threads::spawn(name, work, move |problem| problems.set(Scope::Reader, problem))?);
         Ok(())
     }
 }

@@ -43,6 +43,8 @@ const NOTE_ENDS: Duration = Duration::from_secs(1);
 /// Whose trouble it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
+    /// A thread of the reader has ended.
+    Reader,
     Connection,
     Topic,
     Partition(i32),

@@ -3,7 +3,7 @@
 //!
 //! Values from about 1e-32 to 1e28 (by their lowest and highest bit) go to a 320-bit fixed-point number per slot; others
 //! to a full-range one that only the slots which need it have. A value goes to the same place when it is retracted.
-//! Infinities and NaNs are counted. A sum beyond the range of the type is an infinity.
+//! Infinities and NaNs are counted. A sum of others beyond the range of the type is out of range.
 
 use super::fixed::{add, add_fixed, parts, round};
 use super::{Accumulator, Output, Updates, null_buffer};
@@ -80,10 +80,11 @@ impl FloatSum {
         }
     }
 
-    fn sum(&self, slot: u32) -> f64 {
+    /// `None` if finite values are too large together.
+    fn sum(&self, slot: u32) -> Option<f64> {
         let narrow = &self.narrow[slot as usize];
-        let Some(rare) = self.rare.get(&slot) else { return round(narrow, NARROW_LOWEST) };
-        match (rare.nan != 0, rare.infinite != 0, rare.negative_infinite != 0) {
+        let Some(rare) = self.rare.get(&slot) else { return Some(round(narrow, NARROW_LOWEST)) };
+        Some(match (rare.nan != 0, rare.infinite != 0, rare.negative_infinite != 0) {
             (true, _, _) | (_, true, true) => f64::NAN,
             (_, true, _) => f64::INFINITY,
             (_, _, true) => f64::NEG_INFINITY,
@@ -91,9 +92,19 @@ impl FloatSum {
                 let mut wide = rare.wide.clone();
                 wide.resize(WIDE, 0);
                 add_fixed(&mut wide, WIDE_LOWEST, narrow, NARROW_LOWEST);
-                round(&wide, WIDE_LOWEST)
+                return Some(round(&wide, WIDE_LOWEST)).filter(|sum| sum.is_finite());
             }
-        }
+        })
+    }
+
+    fn result(&self, slot: u32) -> Option<f64> {
+        let result = match self.counts[slot as usize] {
+            0 => 0.0,
+            count if self.average => self.sum(slot)? / count as f64,
+            _ => self.sum(slot)?,
+        };
+        let fits = !self.real || !result.is_finite() || (result as f32).is_finite();
+        fits.then_some(result)
     }
 }
 
@@ -114,17 +125,16 @@ impl Accumulator for FloatSum {
     }
 
     fn output(&self, slots: &[u32]) -> Result<Output> {
-        let counted = null_buffer(slots.iter().map(|s| self.counts[*s as usize] != 0).collect());
-        let results = slots.iter().map(|slot| match self.counts[*slot as usize] {
-            0 => 0.0,
-            count if self.average => self.sum(*slot) / count as f64,
-            _ => self.sum(*slot),
-        });
-        Ok(Output::of(if self.real {
-            Arc::new(Float32Array::new(results.map(|r| r as f32).collect(), counted))
+        let results: Vec<Option<f64>> = slots.iter().map(|slot| self.result(*slot)).collect();
+        let fits: Vec<bool> = results.iter().map(Option::is_some).collect();
+        let valid = slots.iter().zip(&fits).map(|(slot, fits)| *fits && self.counts[*slot as usize] != 0).collect();
+        let results = results.into_iter().map(Option::unwrap_or_default);
+        let values: ArrayRef = if self.real {
+            Arc::new(Float32Array::new(results.map(|r| r as f32).collect(), null_buffer(valid)))
         } else {
-            Arc::new(Float64Array::new(results.collect(), counted))
-        }))
+            Arc::new(Float64Array::new(results.collect(), null_buffer(valid)))
+        };
+        Ok(Output::checked(values, &fits))
     }
 
     fn clear(&mut self, slot: u32) {

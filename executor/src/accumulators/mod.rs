@@ -24,7 +24,8 @@ pub use extreme::KeyExtreme;
 use arrow::array::ArrayRef;
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
-use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use eddyline_planner::functions::checked::overflow;
 use eddyline_planner::plan::{AggregateCall, AggregateFunction};
 
 /// Rows of a batch and where they go.
@@ -75,6 +76,16 @@ impl Output {
         let out_of_range = fits.contains(&false).then(|| fits.iter().map(|f| !f).collect());
         Output { values, out_of_range }
     }
+}
+
+/// What is said of a result that does not fit its type.
+pub(crate) fn unfit(ty: &SqlType) -> SqlError {
+    let name = match ty {
+        SqlType::Real | SqlType::Double => return overflow(),
+        SqlType::Decimal { .. } => "numeric".to_string(),
+        ty => ty.to_string(),
+    };
+    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{name} out of range"))
 }
 
 /// State of one aggregate call for many groups. Slots below `reserve`d ones exist; a cleared slot is as a new one.

@@ -180,13 +180,12 @@ fn check_finite(left: &ArrayRef, right: &ArrayRef, result: &ArrayRef) -> Result<
                 && (0..result.len()).any(|i| result.is_valid(i) && overflows(i))
         }};
     }
-    let overflow = match result.data_type() {
+    let is_too_large = match result.data_type() {
         DataType::Float32 => any_overflow!(Float32Type),
         _ => any_overflow!(Float64Type),
     };
-    let too_large = || SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "value out of range: overflow");
-    match overflow {
-        true => Err(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(too_large()))))),
+    match is_too_large {
+        true => Err(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(overflow()))))),
         false => Ok(()),
     }
 }
@@ -209,6 +208,11 @@ fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
 
 fn takes_two(name: &str) -> DataFusionError {
     DataFusionError::Plan(format!("function {name}() takes two arguments"))
+}
+
+/// What is said of floats that are too large together.
+pub fn overflow() -> SqlError {
+    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "value out of range: overflow")
 }
 
 pub fn out_of_range(ty: &str) -> DataFusionError {

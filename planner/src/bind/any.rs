@@ -15,6 +15,19 @@ use std::sync::Arc;
 
 const OPERATOR: &str = "__any";
 
+/// A query in more parentheses than it needs is one still, and no value.
+pub fn take_query(expr: &mut ast::Expr) {
+    let (ast::Expr::AnyOp { right, .. } | ast::Expr::AllOp { right, .. }) = expr else { return };
+    let ast::Expr::Nested(inner) = right.as_ref() else { return };
+    let mut inner = inner.as_ref();
+    while let ast::Expr::Nested(next) = inner {
+        inner = next;
+    }
+    if let ast::Expr::Subquery(query) = inner {
+        **right = ast::Expr::Subquery(query.clone());
+    }
+}
+
 /// Not for a subquery, which is another expression to the binder.
 pub fn mark(expr: &mut ast::Expr) {
     if let ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } = expr

@@ -1,13 +1,16 @@
-//! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
-//! type that the operator wants beside the other side, a date that an interval moves is a timestamp, and one that a number of days moves is a date.
+//! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes, or a parameter, takes the
+//! type that the operator wants beside the other side, a date that an interval moves is a timestamp, one that a number of days moves is a date, and the days
+//! between two of them are an integer.
 
 use super::common::{is_interval, literal_as};
 use super::matching::is_text_literal;
+use super::operands::parameter_as;
 use crate::functions::typed::{field_of, type_of};
 use crate::functions::{INTERVAL_TIMES, registry};
 use datafusion::arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Cast, Expr, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -23,7 +26,7 @@ impl ExprPlanner for Arithmetic {
             return Ok(PlannerResult::Original(binary));
         }
         let RawBinaryExpr { op, left, right } = binary;
-        let (left, right) = match (is_text_literal(&left), is_text_literal(&right)) {
+        let (left, right) = match (is_open(&left), is_open(&right)) {
             (true, false) => (beside(left, &op, &right, schema), right),
             (false, true) => {
                 let right = beside(right, &op, &left, schema);
@@ -35,6 +38,9 @@ impl ExprPlanner for Arithmetic {
         let (Ok(from), Ok(to)) = (type_of(&left, schema), type_of(&right, schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
+        if op == Minus && from == DataType::Date32 && to == DataType::Date32 {
+            return Ok(PlannerResult::Planned(Expr::Cast(Cast::new(Box::new(left - right), DataType::Int32))));
+        }
         if let Some(date) = by_days(&op, (&left, &from), (&right, &to))? {
             return Ok(PlannerResult::Planned(date));
         }
@@ -43,11 +49,16 @@ impl ExprPlanner for Arithmetic {
     }
 }
 
-/// A literal in quotes beside a value.
-fn beside(literal: Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema) -> Expr {
-    match field_of(other, schema).ok().and_then(|field| wanted(op, &field)) {
-        Some(field) => literal_as(literal, &field),
-        None => literal,
+/// Whether it is beside another value that something gets its type: a literal in quotes, or a parameter of which nothing else tells it.
+fn is_open(expr: &Expr) -> bool {
+    is_text_literal(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }))
+}
+
+fn beside(open: Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema) -> Expr {
+    let Some(field) = field_of(other, schema).ok().and_then(|field| wanted(op, &field)) else { return open };
+    match SqlType::from_field(&field) {
+        Some(ty) if matches!(open, Expr::Placeholder(_)) => parameter_as(open, ty),
+        _ => literal_as(open, &field),
     }
 }
 

@@ -1,17 +1,19 @@
-//! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, lists of grouping sets inside one another, and the columns of a table whose primary key is grouped by. The
-//! latter have one value in each group, so they are grouped by as well where they are named. And Flink's `GROUP_ID()`.
+//! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, lists of grouping sets inside one another, casts that change nothing, and the columns of a table whose primary key
+//! is grouped by. The latter have one value in each group, so they are grouped by as well where they are named. And Flink's `GROUP_ID()`.
 
 use super::columns::{Known, Named, factors, own_name};
 use super::rewrite::{Broken, arguments, broken};
 use super::{aggregates, level, names, subqueries};
-use crate::catalog::{Catalog, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::fold;
 use crate::parse::nesting::{INNER_CUBE, INNER_ROLLUP, INNER_SETS, NO_COLUMNS};
+use crate::types;
 use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 use eddyline_common::{Result, SqlError, SqlState};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Expressions of which each set has some.
 type Sets = Vec<Vec<Expr>>;
@@ -23,11 +25,12 @@ const ROLLUP_MAX: usize = 256;
 const CUBE_MAX: usize = SETS_MAX.ilog2() as usize;
 
 /// Rewrites one SELECT; ORDER BY is that of the query that it is.
-pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) -> ControlFlow<Broken> {
+pub fn rewrite(select: &mut Select, order: &mut [OrderByExpr], known: &Known) -> ControlFlow<Broken> {
     let GroupByExpr::Expressions(exprs, modifiers) = &mut select.group_by else { return ControlFlow::Continue(()) };
     if exprs.is_empty() || !modifiers.is_empty() {
         return ControlFlow::Continue(());
     }
+    let tables = typed(&select.from, known);
     let mut is_simple = true;
     for expr in exprs.iter_mut() {
         let span = expr.span();
@@ -43,14 +46,17 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) -> Con
                 if let Some(item) = at_position(grouped, &select.projection) {
                     *grouped = item.clone();
                 }
+                uncast(grouped, &tables);
             }
         }
+        uncast(expr, &tables);
         match written_out(expr) {
             Ok(Some(sets)) => *expr = Expr::GroupingSets(sets),
             Ok(None) => {}
             Err(error) => return broken(error, span),
         }
     }
+    uncast_arguments(select, order, &tables);
     if is_simple {
         let named = dependent(select, order, known);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
@@ -58,6 +64,55 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) -> Con
         }
     }
     ControlFlow::Continue(())
+}
+
+/// The user's relations of a FROM, whose columns have known types.
+fn typed(from: &[TableWithJoins], known: &Known) -> Vec<(Table, Arc<Relation>)> {
+    let factors = factors(from);
+    let typed = factors.iter().filter_map(|factor| match factor {
+        TableFactor::Table { name, args: None, .. } => Some((Table::of(factor, &factors, known)?, known.relation(name)?)),
+        _ => None,
+    });
+    typed.collect()
+}
+
+/// A cast of a column to the type that it has is the column, as in PostgreSQL.
+fn uncast(expr: &mut Expr, tables: &[(Table, Arc<Relation>)]) {
+    let Expr::Cast { kind, expr: inner, data_type, array: false, format: None } = plain(expr) else { return };
+    let (column, ty) = (plain(inner), types::only(data_type).filter(|_| *kind != CastKind::TryCast));
+    let has_type = |(table, relation): &(Table, Arc<Relation>)| {
+        let at = table.column(column).and_then(|column| table.columns.iter().position(|known| known.name == column.name));
+        at.and_then(|at| relation.visible.get(at)).is_some_and(|visible| Some(&visible.column.ty) == ty.as_ref())
+    };
+    if tables.iter().any(has_type) {
+        *expr = column.clone();
+    }
+}
+
+/// So are those that GROUPING asks about.
+fn uncast_arguments(select: &mut Select, order: &mut [OrderByExpr], tables: &[(Table, Arc<Relation>)]) {
+    let ask = |expr: &mut Expr| {
+        let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else { return };
+        if !["grouping", "grouping_id"].iter().any(|known| name.to_string().eq_ignore_ascii_case(known)) {
+            return;
+        }
+        for argument in &mut list.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument {
+                uncast(argument, tables);
+            }
+        }
+    };
+    level::before(&mut select.projection, ask);
+    level::before(&mut select.having, ask);
+    order.iter_mut().for_each(|by| level::before(&mut by.expr, ask));
+}
+
+/// An expression without the parentheses around it.
+fn plain(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => plain(inner),
+        other => other,
+    }
 }
 
 /// The sets of a ROLLUP or CUBE that has several expressions in one part, which the binder does not take, or an expression twice, of which it would make two columns of one name.

@@ -38,6 +38,7 @@ mod membership;
 mod merged;
 mod names;
 mod neighbours;
+mod nested_laterals;
 mod of_groups;
 mod operands;
 mod outer;
@@ -267,6 +268,7 @@ impl<'a> Binder<'a> {
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.unbound(e, &found))?;
         self.check_followed()?;
+        let plan = nested_laterals::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = recursive::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = if found.of_groups { of_groups::in_plan(plan).map_err(|e| self.error(e))? } else { plan };
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };

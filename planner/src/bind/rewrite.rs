@@ -206,6 +206,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
         chains::shorten(expr);
         distinct_before_and(expr);
+        any::take_query(expr);
         let known = Known::new(self.catalog, &self.ctes);
         let width = |query: &Query| known.of_query(query).map(|columns| columns.len());
         if let Some(test) = rows::in_query(expr, width)? {

@@ -137,6 +137,10 @@ fn from_item(factor: &mut TableFactor, may_be_lateral: bool, is_scalar: &dyn Fn(
         TableFactor::UNNEST { array_exprs, alias, with_offset: false, with_ordinality, .. } => {
             (ObjectName::from(vec![Ident::new("unnest")]), Some(array_exprs.clone()), alias.clone(), *with_ordinality)
         }
+        TableFactor::NestedJoin { table_with_joins: join, .. } => {
+            from_item(&mut join.relation, may_be_lateral, is_scalar);
+            return join.joins.iter_mut().for_each(|join| from_item(&mut join.relation, true, is_scalar));
+        }
         _ => return,
     };
     let (Some(name), Some(args)) = (bare_name(&written), args) else { return };

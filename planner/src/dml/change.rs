@@ -120,8 +120,13 @@ impl Context<'_> {
     }
 
     /// What takes every row out of a table.
-    pub fn truncate(&self, name: &ast::ObjectName) -> Result<Mutation> {
+    /// `restart`: the numbers of the table's rows are to begin anew.
+    pub fn truncate(&self, name: &ast::ObjectName, restart: bool) -> Result<Mutation> {
         let table = self.table(name, "truncate")?;
+        if restart && table.numbered().is_some() {
+            let error = SqlError::unsupported(format!("RESTART IDENTITY is not supported: the numbers of \"{}\" go on", table.name));
+            return Err(error.with_hint("Leave it out, or DROP the table and CREATE it anew."));
+        }
         let changed = Changed { table: &table, name, alias: None, numbered: false };
         let query = changed.select(changed.columns()?, &[], None)?;
         Ok(Mutation { table: table.id, source: self.rows_of(&table, &query, 1)?, returning: None })

@@ -1,6 +1,6 @@
 //! INSERT, with its defaults and its ON CONFLICT.
 
-use super::{Defaults, is_parameter, item, last_ident, typed_parameter};
+use super::{Defaults, GENERATED_ALWAYS, is_default, is_parameter, item, last_ident, typed_parameter};
 use crate::assign::written_columns;
 use crate::bind::stored_text;
 use crate::catalog::{Relation, RelationKind};
@@ -40,13 +40,30 @@ fn type_parameters(items: &mut [ast::SelectItem], table: &Relation, columns: &[u
     }
 }
 
+/// No statement writes the values of a column that always numbers the rows. `rows`: what an INSERT writes into `columns`.
+fn check_numbered(rows: Option<&ast::SetExpr>, table: &Relation, columns: &[usize]) -> Result<()> {
+    let Some(numbered) = table.numbered().filter(|numbered| numbered.always) else { return Ok(()) };
+    let Some(place) = columns.iter().position(|column| *column == numbered.column) else { return Ok(()) };
+    if let Some(ast::SetExpr::Values(values)) = rows
+        && values.rows.iter().all(|row| row.content.get(place).is_some_and(is_default))
+    {
+        return Ok(());
+    }
+    let name = &table.columns[numbered.column].name;
+    let error = SqlError::new(GENERATED_ALWAYS, format!("cannot insert a non-DEFAULT value into column \"{name}\""));
+    Err(error
+        .with_detail(format!("Column \"{name}\" is an identity column defined as GENERATED ALWAYS."))
+        .with_hint("Use OVERRIDING SYSTEM VALUE to override."))
+}
+
 impl Context<'_> {
-    pub fn insert(&self, insert: &ast::Insert) -> Result<Planned> {
-        self.insert_with(insert, None)
+    /// `overriding`: a column that always numbers the rows is written all the same.
+    pub fn insert(&self, insert: &ast::Insert, overriding: bool) -> Result<Planned> {
+        self.insert_with(insert, None, overriding)
     }
 
     /// `long`: the rows behind those in its VALUES.
-    pub(super) fn insert_with(&self, insert: &ast::Insert, long: Option<&LongValues>) -> Result<Planned> {
+    pub(super) fn insert_with(&self, insert: &ast::Insert, long: Option<&LongValues>, overriding: bool) -> Result<Planned> {
         let ast::TableObject::TableName(name) = &insert.table else {
             return Err(SqlError::unsupported("INSERT INTO a function is not supported"));
         };
@@ -72,6 +89,10 @@ impl Context<'_> {
         match &insert.source {
             Some(query) => self.check_assigned(query, &source, written_columns(&table, &columns))?,
             None => columns.clear(),
+        }
+        let values = insert.source.as_deref().filter(|_| long.is_none()).map(|query| query.body.as_ref());
+        if !overriding {
+            check_numbered(values, &table, &columns)?;
         }
         let source = match long {
             Some(long) => self.long_rows(source, long, &table, &columns)?,
@@ -110,7 +131,7 @@ impl Context<'_> {
         }
         for row in &mut values.rows {
             for (cell, column) in row.content.iter_mut().zip(columns.iter()) {
-                if matches!(cell, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default")) {
+                if is_default(cell) {
                     *cell = defaults.expr(&table.columns[*column]);
                 }
                 // Of other types a cell of VALUES is bound as what its column has.

@@ -20,11 +20,11 @@ use std::sync::Arc;
 
 impl Context<'_> {
     /// An INSERT whose further rows are in `long`; `None` if it is to be planned whole.
-    pub fn long_insert(&self, insert: &ast::Insert, long: &LongValues) -> Result<Option<Planned>> {
+    pub fn long_insert(&self, insert: &ast::Insert, long: &LongValues, overriding: bool) -> Result<Option<Planned>> {
         let ast::TableObject::TableName(name) = &insert.table else { return Ok(None) };
         match self.relation(name)?.source_spec() {
             Some(_) => Ok(None),
-            None => self.insert_with(insert, Some(long)).map(Some),
+            None => self.insert_with(insert, Some(long), overriding).map(Some),
         }
     }
 

@@ -11,10 +11,11 @@ mod domain;
 mod pulled;
 mod values;
 
+use crate::optimize::correlation::{self, on};
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result as DfResult, ScalarValue, Spans, TableReference};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DfResult, Spans, TableReference};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Filter, Join, JoinConstraint, LogicalPlan, Projection, Subquery, SubqueryAlias, lit, when};
 use pulled::{Pulled, Puller, subquery_of};
@@ -145,26 +146,9 @@ impl Lateral<'_> {
     }
 }
 
-/// The conditions of ON.
-fn on(join: &Join) -> impl Iterator<Item = Expr> {
-    let equalities = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
-    equalities.chain(join.filter.clone().filter(|condition| !is_true(condition)))
-}
-
 /// A left join whose condition is the subquery's: a left row is there for a condition that none satisfies as for a subquery without rows.
 fn conditioned(join: &Join, condition: Expr, subquery: &LogicalPlan, alias: Option<&TableReference>) -> DfResult<Join> {
-    let (left, right, own) = (join.left.schema(), join.right.schema(), subquery.schema().columns());
-    let condition = condition.up(|e| match e {
-        Expr::Column(column) => match right.maybe_index_of_column(&column) {
-            Some(at) => Ok(Transformed::yes(Expr::Column(own[at].clone()))),
-            None => {
-                let field = left.field_from_column(&column)?.clone();
-                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
-            }
-        },
-        other => Ok(Transformed::no(other)),
-    })?;
-    let rows = LogicalPlan::Filter(Filter::try_new(condition.data, Arc::new(subquery.clone()))?);
+    let rows = correlation::conditioned(join, condition, subquery)?;
     let outer_ref_columns = rows.all_out_ref_exprs();
     let mut right = LogicalPlan::Subquery(Subquery { subquery: Arc::new(rows), outer_ref_columns, spans: Spans::new() });
     if let Some(alias) = alias {
@@ -196,10 +180,6 @@ fn lateral_of(right: &LogicalPlan) -> Option<(&LogicalPlan, Option<&TableReferen
         },
         _ => None,
     }
-}
-
-fn is_true(e: &Expr) -> bool {
-    matches!(e, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
 fn is_null(e: &Expr) -> bool {

@@ -1,6 +1,7 @@
 //! DataFusion's rules for a plan that runs once, as far as they are right: what they get wrong is ours. It does not know what the plan reads.
 
 use super::constants::Simplify;
+use super::cross_joins::CrossJoins;
 use super::empty::PropagateEmpty;
 use super::grouped::GroupedOnce;
 use super::keys::{EqualKeys, NullEqualKeys};
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 /// In DataFusion's order; ours take the places of those that have their names.
 pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 7] = [
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 8] = [
+        Arc::new(CrossJoins),
         Arc::new(EqualKeys::default()),
         Arc::new(GroupedOnce::default()),
         Arc::new(Projections::default()),

@@ -1,43 +1,45 @@
 //! DataFusion's simplification, but for constants with marks of their types: it takes two that differ in these alone for different values, so that of `a = 1 AND a <> 1` it would leave the
-//! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. It does not know what else is simplified.
+//! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. And but for a long CASE (`long_case`). It does not know what else is simplified.
 
-use super::{fold_constant, repeated};
+use super::corrected::{Corrected, Correction};
+use super::{fold_constant, long_case, repeated};
 use crate::bind::subquery;
+use crate::functions::checked::rewrite_own;
 use crate::walk::{Walk, WalkPlan};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::BinaryExpr;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct Simplify(SimplifyExpressions);
+/// In the place of DataFusion's rule.
+pub type Simplify = Corrected<SimplifyExpressions>;
 
-impl OptimizerRule for Simplify {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
-        let names = NamePreserver::new(&plan);
-        let plain = plan.map_own(|expr| {
-            if !expr.any(is_marked) {
-                return Ok(Transformed::no(expr));
-            }
-            let name = names.save(&expr);
-            Ok(expr.up(unmarked)?.update_data(|expr| name.restore(expr)))
-        })?;
-        let mut simplified = self.0.rewrite(plain.data, config)?.transform_data(repeated::once)?;
+impl Correction for SimplifyExpressions {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        let is_plain = |expr: &Expr| !expr.any(is_marked) && long_case::is_short(expr);
+        let plain = changed(plan, is_plain, |expr| expr.up(unmarked)?.transform_data(long_case::hidden))?;
+        let simplified = self.rewrite(plain.data, config)?;
+        let shown = simplified.transform_data(|plan| changed(plan, long_case::is_short, long_case::shown))?;
+        let mut simplified = shown.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)
     }
+}
+
+/// A node whose own expressions are changed, names kept, if there is something to change in any of them.
+fn changed(
+    plan: LogicalPlan,
+    stays: fn(&Expr) -> bool,
+    change: fn(Expr) -> DfResult<Transformed<Expr>>,
+) -> DfResult<Transformed<LogicalPlan>> {
+    let mut all_stay = true;
+    plan.each_own(|expr| {
+        all_stay &= stays(expr);
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if all_stay { Ok(Transformed::no(plan)) } else { rewrite_own(plan, &change) }
 }
 
 /// Whether a constant is compared that has a mark.

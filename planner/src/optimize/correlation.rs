@@ -1,15 +1,17 @@
 //! Correlated subqueries that DataFusion would turn into joins of another meaning. Its rewrite moves the condition on the outer row
 //! above everything that the subquery does with its rows: right for filters, projections and groups, but not for what looks at
-//! all rows of one outer row together, or makes a row of none, or one of several, or keeps rows that have none beside them, or compares columns of one name. It does not know what is done with such a subquery instead.
+//! all rows of one outer row together, or makes a row of none, or one of several, or keeps rows that have none beside them, or compares columns of one name.
+//! And what the conditions of a lateral join are in its subquery. It does not know what is done with such a subquery instead.
 
 use crate::walk::{Walk, WalkPlan};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, DFSchema, JoinType, Result as DfResult};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{Limit, SkipType};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, split_conjunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, Join, LogicalPlan, Operator, Subquery};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, GroupingSet, Join, LogicalPlan, Operator, Subquery};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a subquery's rows are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,29 @@ fn mixes_names(subquery: &LogicalPlan) -> DfResult<bool> {
             Some(at) => first_of(&column.name) != Some(at),
             None => first_of(&column.name).is_some() || !behind.insert(&column.name),
         }))
+}
+
+/// The conditions of a join's ON.
+pub fn on(join: &Join) -> impl Iterator<Item = Expr> {
+    let is_true = |condition: &Expr| matches!(condition, Expr::Literal(ScalarValue::Boolean(Some(true)), _));
+    let equalities = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    equalities.chain(join.filter.clone().filter(move |condition| !is_true(condition)))
+}
+
+/// The subquery on the right of a lateral join with a condition of that join's as its own: the left side's columns are those of an outer row there.
+pub fn conditioned(join: &Join, condition: Expr, subquery: &LogicalPlan) -> DfResult<LogicalPlan> {
+    let (left, right, own) = (join.left.schema(), join.right.schema(), subquery.schema().columns());
+    let condition = condition.up(|e| match e {
+        Expr::Column(column) => match right.maybe_index_of_column(&column) {
+            Some(at) => Ok(Transformed::yes(Expr::Column(own[at].clone()))),
+            None => {
+                let field = left.field_from_column(&column)?.clone();
+                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+            }
+        },
+        other => Ok(Transformed::no(other)),
+    })?;
+    Filter::try_new(condition.data, Arc::new(subquery.clone())).map(LogicalPlan::Filter)
 }
 
 /// Whether anything in a plan, subqueries included, names a column of a query around what it is in.

@@ -1,33 +1,25 @@
 //! DataFusion's way with inputs that have no rows. Where one input of a UNION is left, it would look for the union's columns in that by their names, which are those of the first one: here they
 //! are the columns in their places. It does not know why there are no rows.
 
+use super::corrected::{Corrected, Correction};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct PropagateEmpty(PropagateEmptyRelation);
+/// In the place of DataFusion's rule.
+pub type PropagateEmpty = Corrected<PropagateEmptyRelation>;
 
-impl OptimizerRule for PropagateEmpty {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for PropagateEmptyRelation {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         match &plan {
             LogicalPlan::Union(union) => match only_input(union) {
                 Some(input) => under_names_of(union, input).map(Transformed::yes),
-                None => self.0.rewrite(plan, config),
+                None => self.rewrite(plan, config),
             },
-            _ => self.0.rewrite(plan, config),
+            _ => self.rewrite(plan, config),
         }
     }
 }

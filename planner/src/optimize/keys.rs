@@ -3,6 +3,7 @@
 //! at how these take nulls, so an inner join has no keys of IS NOT DISTINCT FROM while they run, and what they have lifted of these conditions goes back to the joins behind
 //! them. In plans that run once too.
 
+use super::corrected::{Corrected, Correction};
 use crate::casts;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, NullEquality, Result as DfResult};
@@ -13,20 +14,11 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// Keys of `=`. It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct EqualKeys(ExtractEquijoinPredicate);
+/// Keys of `=`, in the place of DataFusion's rule.
+pub type EqualKeys = Corrected<ExtractEquijoinPredicate>;
 
-impl OptimizerRule for EqualKeys {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for ExtractEquijoinPredicate {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let mut join = match plan {
             LogicalPlan::Join(join) => join,
             other => return Ok(Transformed::no(other)),
@@ -43,7 +35,7 @@ impl OptimizerRule for EqualKeys {
         }
         let (later, now): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(takes_nulls_for_equal);
         join.filter = conjunction(now);
-        let mut keyed = self.0.rewrite(LogicalPlan::Join(join), config)?;
+        let mut keyed = self.rewrite(LogicalPlan::Join(join), config)?;
         if let LogicalPlan::Join(join) = &mut keyed.data {
             join.filter = conjunction(join.filter.take().into_iter().chain(later));
         }

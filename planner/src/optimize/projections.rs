@@ -1,32 +1,24 @@
 //! DataFusion's pruning of columns, but for what it gets wrong: of two projections one over the other whose expressions are the same it leaves one out, though `v + 1 AS v` of what is
 //! `v + 1 AS v` itself is another value. So a projection below another one gives nothing that it computes the name of what it reads; then the same expressions are the same values.
 
+use super::corrected::{Corrected, Correction};
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct Projections(OptimizeProjections);
+/// In the place of DataFusion's rule.
+pub type Projections = Corrected<OptimizeProjections>;
 
-impl OptimizerRule for Projections {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for OptimizeProjections {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let mut name = || config.alias_generator().next("__computed");
         let named = plan.up_with_subqueries(|node| named_apart(node, &mut name))?;
-        let pruned = self.0.rewrite(named.data, config)?;
+        let pruned = self.rewrite(named.data, config)?;
         Ok(Transformed::new_transformed(pruned.data, named.transformed || pruned.transformed))
     }
 }

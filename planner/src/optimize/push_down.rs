@@ -5,6 +5,7 @@
 //!
 //! Where conditions are not pushed down, those above joins without keys go down all the same: with them such a join may have keys, or a side of few rows, and without there is no plan.
 
+use super::corrected::{Corrected, Correction};
 use crate::bind::asof::is_over;
 use crate::bind::chosen::{Choice, ChosenJoin};
 use crate::walk::Walk;
@@ -16,20 +17,11 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct PushDown(PushDownFilter);
+/// In the place of DataFusion's rule.
+pub type PushDown = Corrected<PushDownFilter>;
 
-impl OptimizerRule for PushDown {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for PushDownFilter {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let plan = match plan {
             LogicalPlan::Filter(filter) => LogicalPlan::Filter(settled(filter)?),
             other => other,
@@ -38,9 +30,9 @@ impl OptimizerRule for PushDown {
             LogicalPlan::Filter(filter) if is_over_single_row(&filter.input) => Ok(Transformed::no(plan)),
             LogicalPlan::Filter(filter) => match below_nearest(filter)? {
                 Some(pushed) => Ok(Transformed::yes(pushed)),
-                None => self.0.rewrite(plan, config),
+                None => self.rewrite(plan, config),
             },
-            _ => self.0.rewrite(plan, config),
+            _ => self.rewrite(plan, config),
         }
     }
 }

@@ -1,29 +1,21 @@
 //! DataFusion's way to count distinct values: by groups of them, and groups of these groups. Sums would be sums of sums then: of a bigint those of the first groups must fit one, though only the
 //! whole sum has to, and a numeric is widened twice. So it is for DISTINCT alone, of one argument, and for extremes beside it.
 
+use super::corrected::{Corrected, Correction};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct SingleDistinct(SingleDistinctToGroupBy);
+/// In the place of DataFusion's rule.
+pub type SingleDistinct = Corrected<SingleDistinctToGroupBy>;
 
-impl OptimizerRule for SingleDistinct {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for SingleDistinctToGroupBy {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         match &plan {
             LogicalPlan::Aggregate(Aggregate { aggr_expr, .. }) if !aggr_expr.iter().all(goes_by_groups) => Ok(Transformed::no(plan)),
-            _ => self.0.rewrite(plan, config),
+            _ => self.rewrite(plan, config),
         }
     }
 }

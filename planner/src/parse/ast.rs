@@ -9,13 +9,21 @@ use eddyline_common::options::Changes;
 use eddyline_common::{SqlError, SqlType};
 use std::collections::BTreeMap;
 
+/// What an INSERT says that sqlparser's grammar does not know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InsertClauses {
+    pub emit: Option<Emit>,
+    /// `OVERRIDING SYSTEM VALUE`: a column that always numbers the rows is written all the same.
+    pub overriding: bool,
+}
+
 #[allow(clippy::large_enum_variant)] // one per statement, never in bulk
 #[derive(Clone, Debug)]
 pub enum Ast {
     Empty,
     Query(Box<Query>),
     /// With its EMIT clause, for one that keeps running.
-    Insert(Box<Insert>, Option<Emit>),
+    Insert(Box<Insert>, InsertClauses),
     /// EXECUTE STATEMENT SET: INSERTs that become jobs one after the other.
     StatementSet {
         inserts: Vec<Ast>,
@@ -24,7 +32,10 @@ pub enum Ast {
     },
     Update(Box<Update>),
     Delete(Box<Delete>),
-    Truncate(Vec<ObjectName>),
+    Truncate {
+        names: Vec<ObjectName>,
+        restart: bool,
+    },
     CreateRelation(Box<CreateRelation>),
     CreateTableAs(Box<CreateTableAs>),
     CreateView(Box<CreateView>),
@@ -279,6 +290,11 @@ pub enum ColumnValue {
         default: Option<Expr>,
     },
     Computed(Expr),
+    /// The rows' numbers, from `start` on. `always`: no statement writes them.
+    Numbered {
+        always: bool,
+        start: i64,
+    },
     /// `METADATA [FROM 'key']`; without FROM the column's name is the key.
     Metadata {
         key: Option<String>,

@@ -9,7 +9,6 @@ use super::tokens::{find_top_level, is_word};
 use super::words::Words;
 use crate::error::SourceText;
 use crate::plan::Emit;
-use crate::types;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
@@ -60,7 +59,8 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
-    Err(text.at(error.with_hint("What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION."), at))
+    let others = "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION.";
+    Err(text.at(error.with_hint(super::absent::in_place_of(&what).unwrap_or(others)), at))
 }
 
 /// `[IF NOT EXISTS] name`.
@@ -255,6 +255,9 @@ fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
     let mut column = ColumnAst { name, ty: None, precision: None, nullable: true, value: ColumnValue::Plain { default: None } };
     if words.eat("as") {
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
+    } else if let Some(ty) = super::numbered::serial(words) {
+        (column.ty, column.nullable) = (Some(ty), false);
+        column.value = ColumnValue::Numbered { always: false, start: 1 };
     } else {
         let (ty, precision) = words.column_type()?;
         (column.ty, column.precision) = (Some(ty), precision);
@@ -308,9 +311,9 @@ fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut Co
         column.value = ColumnValue::Metadata { key };
     } else if words.eat("as") {
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
-    } else if words.eat_all(&["generated", "always", "as", "identity"]) || words.eat_all(&["generated", "by", "default", "as", "identity"])
-    {
-        return Err(words.text.at(SqlError::unsupported("identity columns are not supported").with_hint(types::NUMBERED), at));
+    } else if let Some(value) = super::numbered::identity(words)? {
+        column.nullable = false;
+        column.value = value;
     } else if words.eat_all(&["generated", "always", "as"]) {
         words.expect_token(&Token::LParen)?;
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);

@@ -1,6 +1,7 @@
 //! SQL text to statements. A text is tokenised once, its nesting bounded, and cut at semicolons; each
 //! statement is then parsed on its own, with positions that count from the start of the whole text.
 
+mod absent;
 mod asof;
 pub mod ast;
 mod brackets;
@@ -17,6 +18,7 @@ mod like;
 mod long_values;
 pub mod match_recognize;
 pub(crate) mod nesting;
+mod numbered;
 mod partition;
 mod schema;
 mod secrets;
@@ -33,7 +35,7 @@ mod words;
 use crate::dialect::EddylineDialect;
 use crate::error::{END_OF_INPUT, SourceText, from_parser, too_deep};
 use crate::lower::TtlHint;
-use ast::Ast;
+use ast::{Ast, InsertClauses};
 use datafusion::sql::sqlparser::ast::{
     Ident, Insert, ObjectName, Query, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, WildcardAdditionalOptions,
 };
@@ -45,7 +47,7 @@ pub(crate) use long_values::LongValues;
 pub use secrets::{hide_secrets, without_secrets};
 pub use set::SetPiece;
 use std::sync::Arc;
-pub(crate) use tokens::is_word;
+pub(crate) use tokens::{continues_query, is_word};
 use words::Words;
 
 static DIALECT: EddylineDialect = EddylineDialect;
@@ -197,11 +199,12 @@ fn statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         "(" | "select" | "with" | "values" | "table" => standard(tokens, text),
         "insert" => {
             let (tokens, emit) = ddl::without_emit(tokens, text)?;
+            let (tokens, overriding) = numbered::without_overriding(tokens, text)?;
             let (tokens, partition) = partition::without_partition(tokens, text)?;
             match standard(tokens, text)? {
                 Ast::Insert(mut insert, _) => {
                     insert.partitioned = partition;
-                    Ok(Ast::Insert(insert, emit))
+                    Ok(Ast::Insert(insert, InsertClauses { emit, overriding }))
                 }
                 other => Ok(other),
             }
@@ -285,7 +288,7 @@ fn plain_insert(insert: Insert, text: &SourceText) -> Result<Ast> {
     } else if insert.or.is_some() || insert.ignore || insert.replace_into {
         SqlError::unsupported("INSERT OR ... is not supported").with_hint("Write INSERT INTO ... ON CONFLICT.")
     } else {
-        return Ok(Ast::Insert(Box::new(insert), None));
+        return Ok(Ast::Insert(Box::new(insert), InsertClauses::default()));
     };
     Err(text.at(refused, insert.insert_token.0.span.start))
 }

@@ -3,7 +3,7 @@
 //! `ANY ((SELECT 1) UNION SELECT 2)`. Lists of grouping sets inside another one become calls, which `bind::grouping` reads. All have the places of the tokens that they stand before. It does
 //! not know what is joined, grouped or compared.
 
-use super::tokens::{find_top_level, is, is_word};
+use super::tokens::{continues_query, find_top_level, is, is_word};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -173,14 +173,22 @@ fn around_compared(tokens: &[TokenWithSpan], missing: &mut Missing) {
         if !is_compared || !is(tokens, i + 1, &Token::LParen) || !is(tokens, i + 2, &Token::LParen) {
             continue;
         }
-        let first = tokens[i + 2..].iter().find(|token| token.token != Token::LParen);
-        let is_query = first.is_some_and(|token| ["select", "with", "values"].iter().any(|word| is_word(&token.token, word)));
-        let close = |from: usize| find_top_level(tokens, from, |at| tokens[at].token == Token::RParen);
-        if let (true, Some(inner), Some(end)) = (is_query, close(i + 3), close(i + 2))
-            && inner + 1 < end
-        {
-            missing.extend([(i + 2, Piece::Query), (end, Piece::Close)]);
+        if let Some((first, end)) = compound(tokens, i + 1) {
+            missing.extend([(first, Piece::Query), (end, Piece::Close)]);
         }
+    }
+}
+
+/// A query that begins with one in parentheses and goes on, in these at `open`: where that begins, and where it ends. There may be more around it.
+fn compound(tokens: &[TokenWithSpan], open: usize) -> Option<(usize, usize)> {
+    let close = |open: usize| find_top_level(tokens, open + 1, |at| tokens[at].token == Token::RParen);
+    let (mut first, mut end) = (open + 1, close(open)?);
+    loop {
+        let inner = close(first).filter(|_| is(tokens, first, &Token::LParen))?;
+        if inner + 1 < end {
+            return continues_query(&tokens[inner + 1].token).then_some((first, end));
+        }
+        (first, end) = (first + 1, inner);
     }
 }
 
@@ -214,7 +222,11 @@ mod tests {
     fn what_is_compared_may_begin_with_a_query_in_parentheses() {
         for (written, read) in [
             ("a = ANY ((SELECT 1) UNION (SELECT 2))", "a = ANY (SELECT * FROM ((SELECT 1) UNION (SELECT 2)))"),
+            ("a = ANY (((SELECT 1) LIMIT 1))", "a = ANY ((SELECT * FROM ((SELECT 1) LIMIT 1)))"),
             ("a = ANY ((b || c) || d)", "a = ANY ((b || c) || d)"),
+            ("a = ANY ((SELECT b)::INT[])", "a = ANY ((SELECT b)::INT[])"),
+            ("a > SOME (VALUES (1), (2))", "a > SOME (SELECT * FROM (VALUES (1), (2)))"),
+            ("a > ALL ((VALUES (1), (2)))", "a > ALL ((SELECT * FROM (VALUES (1), (2))))"),
         ] {
             let query = |condition: &str| shown(&format!("SELECT {condition}"));
             assert_eq!(query(written), query(read), "{written}");

@@ -4,7 +4,7 @@
 use super::ast::{Ast, ShowAst};
 use super::subscribe::subscribe;
 use super::words::Words;
-use super::{ddl, settings};
+use super::{absent, ddl, settings};
 use crate::error::{SourceText, suggest};
 use crate::statement::{FetchCount, ObjectKind, Subscriber};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName};
@@ -123,18 +123,11 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
 
 fn unknown(first: &str, words: Words) -> Result<Ast> {
     let at = words.location();
-    let known = ["grant", "revoke", "listen", "notify", "lock", "merge", "call", "do", "reindex", "cluster", "load", "import"];
-    let error = if known.contains(&first) {
-        let error = SqlError::unsupported(format!("{} is not supported", first.to_uppercase()));
-        match first {
-            "listen" | "notify" => error.with_hint("SUBSCRIBE gives the changes of a table or view as they come."),
-            _ => error,
-        }
-    } else {
+    let error = absent::statement(first).unwrap_or_else(|| {
         let shown = words.parser.peek_token_ref().token.to_string();
         let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{shown}\""));
         suggest(error, first, STATEMENTS.iter().copied())
-    };
+    });
     Err(words.text.at(error, at))
 }
 
@@ -165,6 +158,9 @@ fn drop(words: &mut Words) -> Result<Ast> {
     if words.eat("schema") {
         return super::schema::drop(words);
     }
+    if let Some(dropped) = absent::drop(words)? {
+        return Ok(dropped);
+    }
     let temporary = words.eat("temporary") || words.eat("temp");
     let kind = if words.eat("function") {
         ObjectKind::Function
@@ -192,7 +188,7 @@ fn drop(words: &mut Words) -> Result<Ast> {
     Ok(Ast::Drop { kind, names, if_exists, cascade, temporary })
 }
 
-/// `[TABLE] [ONLY] name, ... [{CONTINUE | RESTART} IDENTITY] [CASCADE | RESTRICT]`: there are no identities, and no keys that refer to others.
+/// `[TABLE] [ONLY] name, ... [{CONTINUE | RESTART} IDENTITY] [CASCADE | RESTRICT]`: there are no keys that refer to others.
 fn truncate(words: &mut Words) -> Result<Ast> {
     words.eat("table");
     words.eat("only");
@@ -201,9 +197,10 @@ fn truncate(words: &mut Words) -> Result<Ast> {
         words.eat("only");
         names.push(words.name()?);
     }
-    let _ = words.eat_all(&["continue", "identity"]) || words.eat_all(&["restart", "identity"]);
+    let restart = words.eat_all(&["restart", "identity"]);
+    words.eat_all(&["continue", "identity"]);
     let _ = words.eat("cascade") || words.eat("restrict");
-    Ok(Ast::Truncate(names))
+    Ok(Ast::Truncate { names, restart })
 }
 
 fn alter(words: &mut Words) -> Result<Ast> {
@@ -215,6 +212,7 @@ fn alter(words: &mut Words) -> Result<Ast> {
             _ => Err(words.text.at(SqlError::new(SqlState::SYNTAX_ERROR, "ALTER SYSTEM takes SET name = value, or RESET name"), at)),
         };
     }
+    absent::check(words, "ALTER")?;
     let kind = object_kind(words)?;
     let may_lack = words.eat_all(&["if", "exists"]);
     let name = words.name()?;

@@ -125,6 +125,9 @@ pub fn set(words: &mut Words) -> Result<Ast> {
         words.eat("role");
         return Ok(Ast::Set { name: "role".to_string(), value: setting_value(words)?, local });
     }
+    if words.is("constraints") && !matches!(words.parser.peek_nth_token_ref(1).token, Token::Eq) && !words.is_at(1, "to") {
+        return constraints(words);
+    }
     if words.at_end() {
         return Ok(Ast::Show(ShowAst::All));
     }
@@ -133,6 +136,20 @@ pub fn set(words: &mut Words) -> Result<Ast> {
         return words.unexpected("= or TO");
     }
     Ok(Ast::Set { name, value: setting_value(words)?, local })
+}
+
+/// `CONSTRAINTS ALL {DEFERRED | IMMEDIATE}` is about those that can be deferred, of which there are none.
+fn constraints(words: &mut Words) -> Result<Ast> {
+    words.eat("constraints");
+    let at = words.location();
+    if !words.eat("all") {
+        let error = SqlError::unsupported(format!("constraint \"{}\" cannot be deferred", words.name()?));
+        return Err(words.text.at(error.with_hint("Constraints hold after each statement."), at));
+    }
+    if !words.eat("deferred") && !words.eat("immediate") {
+        return words.unexpected("DEFERRED or IMMEDIATE");
+    }
+    Ok(Ast::Idle { tag: "SET CONSTRAINTS", tables: Vec::new(), notice: None })
 }
 
 /// One value or several with commas, joined; `None` for DEFAULT.

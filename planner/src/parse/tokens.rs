@@ -53,18 +53,18 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     let (mut total, mut prefixes) = (0, 0);
     for token in tokens {
         prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
+        let part = levels.last().filter(|level| level.is_case).and_then(|_| part_of_case(&token.token));
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => levels.push(Level::default()),
-            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
-                total -= levels.pop().expect("checked").chain;
-            }
-            Token::Comma => {
+            Token::RParen | Token::RBracket | Token::RBrace => total -= close(&mut levels),
+            _ if part == Some(Keyword::END) => total -= levels.pop().map_or(0, |case| case.chain),
+            _ if part.is_some() || token.token == Token::Comma => {
                 let level = levels.last_mut().expect("one level stays");
                 total -= level.chain;
                 (level.chain, level.operators) = (0, 0);
             }
             // The end of a statement.
-            Token::SemiColon if levels.len() == 1 => (levels[0], total) = (Level::default(), 0),
+            Token::SemiColon if levels[1..].iter().all(|level| level.is_case) => (levels, total) = (vec![Level::default()], 0),
             other => {
                 let level = levels.last_mut().expect("one level stays");
                 total += level.take(other);
@@ -75,6 +75,9 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
                     let hint = format!("Put parts of them into brackets: there may be {MAX_OPERATORS} in a row.");
                     return Err(text.at(too_deep().with_hint(hint), token.span.start));
                 }
+                if is_word(other, "case") {
+                    levels.push(Level { is_case: true, ..Level::default() });
+                }
             }
         }
         if levels.len() + prefixes > MAX_BRACKETS || total > MAX_CHAIN {
@@ -84,9 +87,23 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     Ok(())
 }
 
-/// What has come between two brackets since the last comma.
+/// What stands between two parts of a CASE, as a comma does between others, or ends it.
+fn part_of_case(token: &Token) -> Option<Keyword> {
+    let Token::Word(word) = token else { return None };
+    let is_part = word.quote_style.is_none() && matches!(word.keyword, Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::END);
+    is_part.then_some(word.keyword)
+}
+
+/// Ends the newest bracket, and in it what looked like a CASE and was a name; what they had.
+fn close(levels: &mut Vec<Level>) -> usize {
+    let open = levels.iter().rposition(|level| !level.is_case).unwrap_or(0).max(1);
+    levels.drain(open..).map(|level| level.chain).sum()
+}
+
+/// What has come between two brackets, or the ends of a CASE, since the last comma or its last part.
 #[derive(Clone, Copy, Default)]
 struct Level {
+    is_case: bool,
     chain: usize,
     /// These since the bracket.
     relations: usize,
@@ -216,6 +233,31 @@ pub fn find_top_level(tokens: &[TokenWithSpan], start: usize, mut found: impl Fn
     None
 }
 
+/// Whether a query goes on with a token that begins with one in parentheses.
+pub fn continues_query(token: &Token) -> bool {
+    const OF_QUERY: [&str; 8] = ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
+    OF_QUERY.iter().any(|word| is_word(token, word))
+}
+
 pub fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    fn is_refused(sql: &str) -> bool {
+        crate::parse::parse(sql).is_err_and(|error| error.state == eddyline_common::SqlState::TOO_COMPLEX)
+    }
+
+    #[test]
+    fn a_case_is_as_deep_as_what_is_inside_it() {
+        let whens = |n: usize| format!("CASE {} ELSE 0 END", "WHEN a = 1 AND b THEN -a + 2 ".repeat(n));
+        assert!(!is_refused(&format!("SELECT {}, {}", whens(1_500), whens(5_000))));
+        let nested = |n: usize| format!("SELECT {}1{}", "CASE WHEN a THEN 0 ELSE ".repeat(n), " END".repeat(n));
+        assert!(!is_refused(&nested(190)) && is_refused(&nested(201)));
+        let chain = |n: usize| format!("SELECT CASE WHEN a THEN a = 1{} END", " OR a = 1".repeat(n));
+        assert!(!is_refused(&chain(900)) && is_refused(&chain(1_100)));
+        let names = "SELECT (SELECT 1 AS case), 2 AS case; ".repeat(1_000);
+        assert!(!is_refused(&names));
+    }
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: `/healthz` for orchestrators, `/metrics` for Prometheus, `/source/NAME` for rows from outside. The first two
 //! read counters only and never ask the coordinator, so that they answer when everything else is stuck.
 
+mod connections;
 mod metrics;
 mod webhook;
 
@@ -10,18 +11,15 @@ use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
-use eddyline_common::Result;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
-pub async fn serve(listener: TcpListener, services: Arc<Services>, stop: CancellationToken) -> Result<()> {
+pub async fn serve(listener: TcpListener, services: Arc<Services>, stop: CancellationToken) {
     let pages = Router::new().route("/healthz", get(health)).route("/metrics", get(metrics_page)).with_state(services.clone());
     let webhooks = Router::new().route("/source/{name}", post(webhook::post)).with_state(webhook::Webhooks::new(services));
-    let routes = pages.merge(webhooks);
-    axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
-    Ok(())
+    connections::serve(listener, pages.merge(webhooks), connections::LIMITS, stop).await;
 }
 
 /// An orchestrator must not end a server for its full disk, so that it lives is one word, and what it lacks another line.

@@ -26,6 +26,9 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// Who has not sent a request's rows by then holds up others, as it holds one of their places.
 const SENT_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a request waits for the table's other writers. A transaction that has locked it may stay open for ever, and who waits for it holds up others, too.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Requests that are being taken, over all sources: more wait for the log and hold memory without being any faster.
 const REQUESTS_MAX: usize = 32;
 
@@ -122,13 +125,13 @@ async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body
     let spec = spec.clone();
     let decoded = tokio::task::spawn_blocking(move || decode(&spec, &bytes)).await.map_err(SqlError::internal)?;
     let (decoded, rows) = decoded?;
-    webhooks.services.metrics.rows_written.add(rows as u64);
     let epoch = if relation.key.is_empty() {
         let rows = RecordBatch::try_new(arrow_schema(&relation.columns), decoded.columns).map_err(SqlError::from)?;
         coordinator.write_one(relation.id, ChangeBatch::insertions(rows)).await?
     } else {
         write_keyed(webhooks, &relation, decoded).await?
     };
+    webhooks.services.metrics.rows_written.add(rows as u64);
     Ok((rows, epoch))
 }
 
@@ -137,10 +140,11 @@ async fn received(body: Body, within: Duration) -> Result<Bytes, Refusal> {
     received.map_err(|_| Refusal::TooSlow)?.map_err(|_| Refusal::TooLarge)
 }
 
-/// The later row of a key stays: looks up what is there under the table's lock, with what a request has under way whose sender is gone.
+/// The later row of a key stays: looks up what is there under the table's lock, with what a sender wrote who has hung up since, whose lock went with the connection.
 async fn write_keyed(webhooks: &Webhooks, relation: &Arc<Relation>, decoded: DecodedRows) -> Result<Epoch, Refusal> {
     let services = &webhooks.services;
-    let lock = services.coordinator.lock_table(relation.id).await;
+    let lock = tokio::time::timeout(LOCKED_WITHIN, services.coordinator.lock_table(relation.id)).await;
+    let lock = lock.map_err(|_| SqlError::new(SqlState("55P03"), "a transaction has locked the source, and has not ended"))?;
     let snapshot = services.coordinator.snapshot_to_write(relation.id, &[relation.id], Epoch::ZERO).await?;
     let changes = overwrite(relation, &snapshot, decoded.columns, decoded.weights)?;
     let epoch = services.coordinator.write_one(relation.id, changes).await;

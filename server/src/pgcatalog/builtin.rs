@@ -1,7 +1,7 @@
 //! Rows that are the same in every Eddyline: schemas, roles, the database, types, settings and what clients look
 //! up beside them.
 
-use super::objects::{BTREE, EDDYLINE, HASH, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
+use super::objects::{BTREE, EDDYLINE, HASH, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC, USER_OID};
 use super::rows::{Rows, Value};
 use super::{DATABASE, OWNER, SystemContext, describe, procs, spec};
 use crate::session::settings::DEFINITIONS;
@@ -17,7 +17,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
     match name {
         "pg_namespace" => namespaces(rows),
         "pg_database" => database(rows),
-        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => roles(name, rows),
+        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => roles(name, context, rows),
         "pg_type" => types(rows),
         "pg_proc" => eddyline_common::postgres::procs::all().iter().for_each(|proc| procs::builtin_row(proc, rows)),
         "pg_am" => access_methods(rows),
@@ -124,11 +124,20 @@ fn database(rows: &mut Rows) {
     ]);
 }
 
-fn roles(name: &str, rows: &mut Rows) {
+/// The owner, and whoever asks, under the name that it came with.
+fn roles(name: &str, context: &SystemContext, rows: &mut Rows) {
+    role(name, OWNER, OWNER_OID, rows);
+    let user = context.session.user.as_str();
+    if !user.is_empty() && user != OWNER {
+        role(name, user, USER_OID, rows);
+    }
+}
+
+fn role(name: &str, user: &str, oid: u32, rows: &mut Rows) {
     if matches!(name, "pg_user" | "pg_shadow") {
         return rows.add([
-            ("usename", OWNER.into()),
-            ("usesysid", OWNER_OID.into()),
+            ("usename", user.into()),
+            ("usesysid", oid.into()),
             ("usecreatedb", true.into()),
             ("usesuper", true.into()),
             ("userepl", false.into()),
@@ -136,8 +145,8 @@ fn roles(name: &str, rows: &mut Rows) {
         ]);
     }
     rows.add([
-        ("oid", OWNER_OID.into()),
-        ("rolname", OWNER.into()),
+        ("oid", oid.into()),
+        ("rolname", user.into()),
         ("rolsuper", true.into()),
         ("rolinherit", true.into()),
         ("rolcreaterole", true.into()),

@@ -105,9 +105,10 @@ const DEFINITIONS: &[Definition] = &[
         Some(oid) => Ok(spec::format_type(oid, arg(args, 1).as_int()).into()),
         None => Ok(Value::Null),
     }),
-    define("pg_get_userbyid", "name", |_, args| {
+    define("pg_get_userbyid", "name", |c, args| {
         Ok(match arg(args, 0).as_oid() {
             Some(objects::OWNER_OID) => OWNER.into(),
+            Some(objects::USER_OID) => (&c.session.user).into(),
             Some(oid) => format!("unknown (OID={oid})").into(),
             None => Value::Null,
         })

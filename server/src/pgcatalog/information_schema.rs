@@ -102,6 +102,7 @@ fn columns(r: &Relation, rows: &mut Rows) {
             SqlType::Date => Value::Int(0),
             _ => Value::Null,
         };
+        let numbered = objects::numbered(r, index);
         rows.add([
             ("table_catalog", DATABASE.into()),
             ("table_schema", "public".into()),
@@ -122,7 +123,9 @@ fn columns(r: &Relation, rows: &mut Rows) {
             ("udt_name", internal_name(&column.ty).into()),
             ("dtd_identifier", (index + 1).to_string().into()),
             ("is_self_referencing", "NO".into()),
-            ("is_identity", "NO".into()),
+            ("is_identity", if numbered.is_some() { "YES" } else { "NO" }.into()),
+            ("identity_generation", numbered.map(|numbered| if numbered.always { "ALWAYS" } else { "BY DEFAULT" }).into()),
+            ("identity_increment", numbered.map(|_| "1").into()),
             ("identity_cycle", "NO".into()),
             ("is_generated", "NEVER".into()),
             ("is_updatable", if objects::is_table(r) { "YES" } else { "NO" }.into()),

@@ -12,6 +12,7 @@ use arrow::datatypes::Schema;
 use eddyline_common::SqlType;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of_column};
+use eddyline_planner::catalog::Numbered;
 use eddyline_planner::plan::{Expr, Literal};
 use eddyline_planner::{Relation, RelationKind};
 
@@ -20,6 +21,8 @@ pub const PUBLIC: u32 = 2200;
 pub const INFORMATION_SCHEMA: u32 = 13_000;
 pub const EDDYLINE: u32 = 13_001;
 pub const OWNER_OID: u32 = 10;
+/// Of a session's user who is not named as the owner is.
+pub const USER_OID: u32 = 16_383;
 pub const HEAP: u32 = 2;
 pub const BTREE: u32 = 403;
 pub const HASH: u32 = 405;
@@ -275,7 +278,15 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
             default_of(r, index).is_some(),
             rows,
         );
+        if let Some(numbered) = numbered(r, index) {
+            rows.set_last("attidentity", if numbered.always { "a" } else { "d" }.into());
+        }
     }
+}
+
+/// How a visible column numbers the rows, if it does.
+pub fn numbered(r: &Relation, visible: usize) -> Option<&Numbered> {
+    r.numbered().filter(|numbered| matches!(r.visible[visible].value, Expr::Column(stored) if stored == numbered.column))
 }
 
 fn index_attribute_rows(index: &IndexEntry, rows: &mut Rows) {

@@ -1,9 +1,10 @@
 //! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
-//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, for its `avg` of decimals one that rounds, and one of ours for its `count` of different
-//! rows, lists and maps. On the way aggregates over windows become those of any frame (`sliding`).
+//! planner's checked functions, for DataFusion's `sum` of integers, and of floats, and its `avg` of these ones that report 22003, for its `avg` of decimals one that rounds, and one of ours for its
+//! `count` of different rows, lists and maps. On the way aggregates over windows become those of any frame (`sliding`).
 
 use super::average::AVERAGE;
 use super::counted::COUNT;
+use super::finite;
 use super::sliding::{is_over_windows, over_windows};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
@@ -59,6 +60,8 @@ fn ours(func: &AggregateUDF, args: &[Expr], distinct: bool, schema: &DFSchema) -
     let [arg] = args else { return None };
     match (func.name(), arg.get_type(schema).ok()?) {
         ("sum", DataType::Int64) => Some(SUM.clone()),
+        ("sum", DataType::Float64) => Some(finite::SUM.clone()),
+        ("avg", DataType::Float64) => Some(finite::AVERAGE.clone()),
         ("avg", DataType::Decimal128(_, _)) => Some(AVERAGE.clone()),
         ("count", ty) if distinct && ty.is_nested() => Some(COUNT.clone()),
         _ => None,

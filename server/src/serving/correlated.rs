@@ -2,10 +2,11 @@
 //! in select lists, with ORDER BY or LIMIT, over table functions, with window functions. Each becomes a function of the
 //! outer columns it names, and is planned and run anew for each distinct combination of their values. That is for look-ups
 //! in small relations, as clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
+//! What runs give counts for the memory of queries.
 //! The runs are a task of the query (`turns`), which waits for it, and they end with the query.
 
 use super::interrupt::{self, Abandoned};
-use super::{paced, turns};
+use super::{gathered, paced, turns};
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -13,23 +14,23 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{
-    Column, DFSchema, DataFusionError, ExprSchema, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions,
-};
+use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions};
 use datafusion::execution::context::SessionState;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::logical_plan::{Filter, Join, Subquery, SubqueryAlias};
+use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
 use datafusion::logical_expr::utils::{conjunction, merge_schema};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
-use datafusion::physical_plan::{ExecutionPlan, collect};
-use eddyline_common::{SqlError, SqlState};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use eddyline_common::{SqlError, SqlState, bytes_of, bytes_of_column};
 use eddyline_planner::correlation::{self, Place};
 use eddyline_planner::walk::{Walk, WalkPlan};
+use futures::TryStreamExt;
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -61,7 +62,7 @@ impl Statement {
 pub fn physical(plan: LogicalPlan, statement: Statement) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
     Box::pin(async move {
         let plan = understood(plan, &statement).await?;
-        interrupt::watching(plan, &statement.given_up).and_then(paced::joins)
+        interrupt::watching(plan, &statement.given_up).and_then(paced::joins).and_then(gathered::windows)
     })
 }
 
@@ -176,7 +177,10 @@ fn lateral_join(join: Join, statement: &Statement) -> Result<LogicalPlan> {
     };
     let Some(subquery) = lateral_of(&join.right) else { return Ok(LogicalPlan::Join(join)) };
     let left = join.left.schema().clone();
-    let subquery = conditioned(&join, subquery)?;
+    let subquery = match conjunction(correlation::on(&join)) {
+        Some(condition) => correlation::conditioned(&join, condition, subquery)?,
+        None => subquery.clone(),
+    };
     let Some((function, arguments)) = RowSubquery::new(&subquery, &left, Yields::Rows, false, statement)? else {
         return Ok(LogicalPlan::Join(join));
     };
@@ -196,24 +200,6 @@ fn lateral_join(join: Join, statement: &Statement) -> Result<LogicalPlan> {
     unnested.project(left_columns.into_iter().chain(right_columns).collect::<Vec<_>>())?.build()
 }
 
-/// The right side's subquery with the conditions of ON.
-fn conditioned(join: &Join, subquery: &LogicalPlan) -> Result<LogicalPlan> {
-    let equalities = join.on.iter().map(|(l, r)| l.clone().eq(r.clone()));
-    let Some(condition) = conjunction(equalities.chain(join.filter.clone())) else { return Ok(subquery.clone()) };
-    let (left, right, own) = (join.left.schema(), join.right.schema(), subquery.schema().columns());
-    let condition = condition.up(|e| match e {
-        Expr::Column(column) => match right.maybe_index_of_column(&column) {
-            Some(at) => Ok(Transformed::yes(Expr::Column(own[at].clone()))),
-            None => {
-                let field = left.field_from_column(&column)?.clone();
-                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
-            }
-        },
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(LogicalPlan::Filter(Filter::try_new(condition.data, Arc::new(subquery.clone()))?))
-}
-
 /// What a run of the subquery gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Yields {
@@ -224,6 +210,18 @@ enum Yields {
     Contains,
     /// All rows, as a list of structs.
     Rows,
+}
+
+impl Yields {
+    /// So many rows of a run say all that is asked of it.
+    fn rows_enough(self) -> usize {
+        match self {
+            Yields::Exists => 1,
+            // Of which the second one is an error.
+            Yields::Scalar => 2,
+            Yields::Contains | Yields::Rows => usize::MAX,
+        }
+    }
 }
 
 struct RowSubquery {
@@ -292,25 +290,35 @@ impl RowSubquery {
         let sorts = arguments.iter().map(|a| SortField::new(a.data_type().clone())).collect();
         let converter = RowConverter::new(sorts)?;
         let keys = converter.convert_columns(arguments)?;
-        let mut known: HashMap<OwnedRow, ScalarValue> = HashMap::new();
+        let memory = self.memory();
+        let mut known: HashMap<OwnedRow, (ScalarValue, usize)> = HashMap::new();
         let mut values = Vec::with_capacity(rows);
         for row in 0..rows {
             let key = keys.row(row).owned();
-            let value = match known.get(&key) {
-                Some(value) => value.clone(),
+            let (value, bytes) = match known.get(&key) {
+                Some(known) => known.clone(),
                 None => {
                     let given = arguments.iter().map(|a| ScalarValue::try_from_array(a, row)).collect::<Result<Vec<_>>>()?;
                     let value = self.run(given).await?;
+                    let bytes = size_of::<ScalarValue>() + bytes_of_column(&value.to_array()?);
+                    memory.try_grow(bytes)?;
                     if turns::is_over() {
                         yield_now().await;
                     }
-                    known.insert(key, value.clone());
-                    value
+                    known.insert(key, (value.clone(), bytes));
+                    (value, bytes)
                 }
             };
+            // The column has a copy for each row.
+            memory.try_grow(bytes)?;
             values.push(value);
         }
         ScalarValue::iter_to_array(values)
+    }
+
+    /// Of what is held here, nothing yet.
+    fn memory(&self) -> MemoryReservation {
+        MemoryConsumer::new("correlated subquery").register(&self.statement.state.runtime_env().memory_pool)
     }
 
     async fn run(&self, mut arguments: Vec<ScalarValue>) -> Result<ScalarValue> {
@@ -322,8 +330,15 @@ impl RowSubquery {
         }
         let probe = (self.yields == Yields::Contains).then(|| arguments.remove(0));
         let plan = self.settled(arguments)?;
-        let batches = collect(physical(plan, self.statement.clone()).await?, self.statement.state.task_ctx()).await?;
-        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let mut coming = execute_stream(physical(plan, self.statement.clone()).await?, self.statement.state.task_ctx())?;
+        let (memory, mut batches, mut count) = (self.memory(), Vec::new(), 0);
+        while count < self.yields.rows_enough()
+            && let Some(batch) = coming.try_next().await?
+        {
+            memory.try_grow(bytes_of(&batch))?;
+            count += batch.num_rows();
+            batches.push(batch);
+        }
         match self.yields {
             Yields::Exists => Ok(ScalarValue::from(count > 0)),
             Yields::Contains => contains(&probe.unwrap_or(ScalarValue::Null), &batches),

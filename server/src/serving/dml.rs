@@ -4,13 +4,14 @@
 
 use super::conflict::{self, Existing};
 use super::engine::QueryEngine;
+use super::numbers::{Numbers, exhausted};
 use super::overlay::Overlay;
 use super::relation::Bindings;
-use crate::coordinator::ReadSnapshot;
+use crate::coordinator::{CoordinatorHandle, ReadSnapshot};
 use crate::session::transaction::TRANSACTION_BYTES_MAX;
 use crate::session::write_memory::WriteMemory;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, Timestamp};
@@ -26,6 +27,9 @@ pub struct Target<'a> {
     pub engine: &'a QueryEngine,
     /// What the statement's rows are counted in while they gather.
     pub memory: &'a Arc<WriteMemory>,
+    /// What new rows are numbered with, and who says that numbers are theirs.
+    pub numbers: &'a Numbers,
+    pub coordinator: &'a CoordinatorHandle,
     pub now: Timestamp,
 }
 
@@ -67,8 +71,25 @@ impl Target<'_> {
 
     /// `INSERT`, with what its ON CONFLICT says.
     pub async fn insert(&self, insert: &Insert, bindings: Bindings) -> Result<Effects> {
-        let rows = self.rows(insert.source.plan.clone(), bindings).await?;
+        let rows = self.numbered(self.rows(insert.source.plan.clone(), bindings).await?).await?;
         self.insert_rows(rows, &insert.on_conflict, insert.returning.as_ref())
+    }
+
+    /// New rows with numbers in the place of nulls, in the column that numbers them.
+    pub async fn numbered(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let Some(place) = self.relation.numbered().map(|numbered| numbered.column) else { return Ok(rows) };
+        let given = rows.column(place);
+        let missing = given.logical_null_count();
+        if missing == 0 {
+            return Ok(rows);
+        }
+        let mut next = self.numbers.take(self.coordinator, self.relation.id, missing).await?..;
+        let wide = arrow::compute::cast_with_options(given, &DataType::Int64, &STRICT)?;
+        let filled: Int64Array = wide.as_primitive::<Int64Type>().iter().map(|value| value.or_else(|| next.next())).collect();
+        let filled = arrow::compute::cast_with_options(&filled, given.data_type(), &STRICT);
+        let mut columns = rows.columns().to_vec();
+        columns[place] = filled.map_err(|_| exhausted(&self.relation.columns[place].ty.to_string()))?;
+        Ok(RecordBatch::try_new(rows.schema(), columns)?)
     }
 
     /// Rows in stored columns, from INSERT or COPY.

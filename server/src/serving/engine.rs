@@ -23,7 +23,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::SessionConfig;
-use eddyline_common::{Result, SqlError, SqlState, Timestamp, bytes_of};
+use eddyline_common::{Result, SqlError, SqlState, Timestamp, bytes_of, panic_text};
 use eddyline_planner::batch_rules;
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
 use eddyline_planner::functions::words::in_postgres_words;
@@ -249,15 +249,15 @@ impl QueryEngine {
     pub fn expression(&self, expr: &Expr, schema: &DFSchema, now: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
         let mut state = self.states.full.clone();
         state.execution_props_mut().query_execution_start_time = start_time(now);
-        let expr = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
+        let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
             datafusion::logical_expr::simplify::SimplifyContext::builder()
                 .with_schema(Arc::new(schema.clone()))
                 .with_config_options(state.config_options().clone())
                 .with_query_execution_start_time(start_time(now))
                 .build(),
-        )
-        .simplify(rewrite_expr(expr.clone(), schema).map_err(to_sql_error)?)
-        .map_err(to_sql_error)?;
+        );
+        let expr = rewrite_expr(expr.clone(), schema).and_then(|expr| eddyline_planner::simplified(&simplifier, expr));
+        let expr = expr.map_err(to_sql_error)?;
         state.create_physical_expr(expr, schema).map_err(to_sql_error)
     }
 
@@ -292,8 +292,7 @@ fn start_time(now: Timestamp) -> Option<chrono::DateTime<chrono::Utc>> {
 
 /// A panic as the statement's error.
 pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> SqlError {
-    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = text.unwrap_or_else(|| "unknown".to_string());
+    let text = panic_text(panic.as_ref());
     tracing::error!(panic = %text, "a statement panicked");
     SqlError::internal("the statement failed unexpectedly")
         .with_detail(format!("{text}."))

@@ -4,22 +4,15 @@
 
 use super::engine::BATCH_ROWS;
 use super::rows::split;
-use super::turns;
+use super::{passing, turns};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::execution::TaskContext;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
-use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream, SendableRecordBatchStream,
-    replace_children_if_necessary,
-};
+use datafusion::physical_plan::{ExecutionPlan, RecordBatchStream, SendableRecordBatchStream, replace_children_if_necessary};
 use futures::{Stream, StreamExt};
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -39,8 +32,8 @@ pub fn joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         }
         let mut sides: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
         // The other side is held as a whole.
-        sides[1] = Arc::new(Paced { node: sides[1].clone(), in_pieces: true });
-        Ok(Transformed::yes(Arc::new(Paced { node: replace_children_if_necessary(node, sides)?, in_pieces: false })))
+        sides[1] = passing::over(sides[1].clone(), |rows, _| Box::pin(PacedRows { rows, pieces: Some(Pieces::default()) }));
+        Ok(Transformed::yes(passing::over(replace_children_if_necessary(node, sides)?, |side, _| rows(side))))
     };
     plan.transform_up(node).map(|plan| plan.data)
 }
@@ -48,71 +41,6 @@ pub fn joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
 /// The same rows, of which none comes once the turn is over.
 pub fn rows(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     Box::pin(PacedRows { rows, pieces: None })
-}
-
-/// A node of a plan that passes for the one that it paces.
-#[derive(Debug)]
-struct Paced {
-    node: Arc<dyn ExecutionPlan>,
-    in_pieces: bool,
-}
-
-impl DisplayAs for Paced {
-    fn fmt_as(&self, form: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        self.node.fmt_as(form, f)
-    }
-}
-
-impl ExecutionPlan for Paced {
-    fn name(&self) -> &str {
-        self.node.name()
-    }
-
-    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
-        Some(self.node.as_ref())
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.node.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        self.node.maintains_input_order()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.node.children()
-    }
-
-    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        self.node.apply_expressions(f)
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Paced { node: replace_children_if_necessary(self.node.clone(), children)?, in_pieces: self.in_pieces }))
-    }
-
-    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Paced { node: self.node.clone().reset_state()?, in_pieces: self.in_pieces }))
-    }
-
-    fn with_new_state(&self, state: Arc<dyn std::any::Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
-        let node = self.node.with_new_state(state)?;
-        Some(Arc::new(Paced { node, in_pieces: self.in_pieces }))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.node.execute(partition, context)?;
-        Ok(Box::pin(PacedRows { rows, pieces: self.in_pieces.then(Pieces::default) }))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        self.node.metrics()
-    }
-
-    fn fetch(&self) -> Option<usize> {
-        self.node.fetch()
-    }
 }
 
 struct PacedRows {

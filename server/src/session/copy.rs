@@ -299,7 +299,14 @@ mod tests {
             mode: ChangelogMode::Append,
             watermark: None,
             time_columns: vec![],
-            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None, awaits_rows: false, temporary: false },
+            kind: RelationKind::Table {
+                append_only: true,
+                defaults: BTreeMap::new(),
+                webhook: None,
+                awaits_rows: false,
+                temporary: false,
+                numbered: None,
+            },
             depends_on: vec![],
             named: BTreeMap::new(),
         }

@@ -1,7 +1,7 @@
 //! Tables that go again: temporary ones, with their session, and those that CREATE TABLE AS has made and whose rows are not there for good yet. Unless they are
 //! kept, they are dropped, whatever ends what needs them (an error, a cancellation, the transaction, the session). What is being filled has, outside a block, a
 //! name that nobody knows until it has its rows; in a block the catalog says that it awaits them, as it says of a temporary table that it is one. After a kill
-//! the next start knows them by that. It knows nothing of rows.
+//! the next start knows them by that. What took the place of another table is never dropped: that table's rows are its own by then. It knows nothing of rows.
 
 use crate::catalog::object_kind;
 use crate::coordinator::{CoordinatorHandle, Ddl, DdlOutcome, Resolved};

@@ -49,6 +49,7 @@ use crate::metrics::Metrics;
 use crate::pgwire::cancel::CancelToken;
 use crate::pgwire::messages::TransactionState;
 use crate::problems::Problems;
+use crate::serving::numbers::Numbers;
 use crate::serving::{QueryEngine, RowStream};
 use crate::sessions::Sessions;
 use arrow::datatypes::SchemaRef;
@@ -70,6 +71,8 @@ pub struct Services {
     pub engine: QueryEngine,
     /// Of rows that are not committed yet.
     pub write_memory: Arc<WriteMemory>,
+    /// Of tables that number their rows.
+    pub numbers: Numbers,
     pub metrics: Arc<Metrics>,
     pub sessions: Arc<Sessions>,
     pub problems: Arc<Problems>,

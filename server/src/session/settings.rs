@@ -67,6 +67,7 @@ pub const DEFINITIONS: &[Definition] = &[
     reported("DateStyle", "ISO, MDY", Kind::DateStyle),
     setting("default_table_access_method", "heap", Kind::Text),
     setting("default_tablespace", "", Kind::Text),
+    setting("default_transaction_deferrable", "off", Kind::Fixed),
     setting("default_transaction_isolation", "repeatable read", Kind::Enum(ISOLATION)),
     reported("default_transaction_read_only", "off", Kind::Bool),
     setting("enable_common_subexpressions", "on", Kind::Bool),
@@ -108,6 +109,7 @@ pub const DEFINITIONS: &[Definition] = &[
     reported("server_version", SERVER_VERSION, Kind::ReadOnly),
     setting("server_version_num", SERVER_VERSION_NUM, Kind::ReadOnly),
     reported("session_authorization", "eddyline", Kind::Text),
+    setting("session_replication_role", "origin", Kind::Fixed),
     setting("ssl", "off", Kind::ReadOnly),
     reported("standard_conforming_strings", "on", Kind::Fixed),
     setting("statement_timeout", "0", Kind::Duration),
@@ -120,6 +122,7 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("transaction_deferrable", "off", Kind::Bool),
     setting("transaction_isolation", "repeatable read", Kind::Enum(ISOLATION)),
     setting("transaction_read_only", "off", Kind::Bool),
+    setting("transaction_timeout", "0", Kind::Fixed),
     setting("transform_null_equals", "off", Kind::Fixed),
     setting("wal_level", "replica", Kind::ReadOnly),
     setting("work_mem", "4MB", Kind::Text),
@@ -428,6 +431,9 @@ mod tests {
             Some("Perhaps you meant \"statement_timeout\".")
         );
         assert!(settings.set("client_encoding", Some("LATIN1")).is_err());
+        // As what PostgreSQL 17 dumps begins.
+        settings.set("transaction_timeout", Some("0")).unwrap();
+        assert_eq!(settings.set("transaction_timeout", Some("5s")).unwrap_err().state.0, "0A000");
         settings.set("my.own", Some("x")).unwrap();
         assert_eq!(settings.show("my.own").unwrap(), "x");
         assert!(!settings.reset_all().is_empty());

@@ -54,13 +54,14 @@ impl Session {
 
     async fn rows_in(&mut self, table: RelationId, rows: RecordBatch) -> Result<(Arc<Relation>, Effects)> {
         let (relation, bindings, snapshot) = self.open_table(table, &[], None).await?;
-        let effects = self.target(&relation, &snapshot, bindings.now).insert_rows(rows, &OnConflict::Error, None)?;
+        let target = self.target(&relation, &snapshot, bindings.now);
+        let effects = target.insert_rows(target.numbered(rows).await?, &OnConflict::Error, None)?;
         Ok((relation, effects))
     }
 
     fn target<'a>(&'a self, relation: &'a Arc<Relation>, snapshot: &'a ReadSnapshot, now: eddyline_common::Timestamp) -> Target<'a> {
-        let Services { engine, write_memory: memory, .. } = &*self.services;
-        Target { relation, snapshot, overlay: self.transaction.overlay(relation.id), engine, memory, now }
+        let Services { engine, write_memory: memory, numbers, coordinator, .. } = &*self.services;
+        Target { relation, snapshot, overlay: self.transaction.overlay(relation.id), engine, memory, numbers, coordinator, now }
     }
 
     fn keep(&mut self, relation: &Arc<Relation>, effects: Effects, verb: &str) -> Result<Outcome> {

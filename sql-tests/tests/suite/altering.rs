@@ -219,6 +219,29 @@ async fn counted_beyond(client: &Client, least: i64) -> i64 {
     until("more rows are counted", counted).await
 }
 
+/// Whenever it ends, the table is there with all rows: as it was, or as it shall be, though its indexes may yet be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_stays_whenever_adding_a_column_is_given_up() {
+    const ROWS: i64 = 100_000;
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id BIGINT, pad VARCHAR)").await;
+    run(&client, &format!("INSERT INTO t SELECT i, 'xxxxxxxxxxxxxxxx' || (i * 7919) % 1000003 FROM generate_series(1, {ROWS}) AS s(i)"))
+        .await;
+    run(&client, "CREATE INDEX of_pad ON t (pad); CREATE INDEX of_id ON t (id)").await;
+    let mut widened = 0;
+    for millis in (5..3_000).step_by(5) {
+        run(&client, &format!("SET statement_timeout = '{millis} ms'")).await;
+        widened += i32::from(client.batch_execute(&format!("ALTER TABLE t ADD COLUMN c{millis} INT")).await.is_ok());
+        run(&client, "SET statement_timeout = 0").await;
+        assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, ROWS, "given up after {millis} ms");
+        if widened == 3 {
+            break;
+        }
+    }
+    assert_eq!(widened, 3, "some are in time");
+}
+
 /// The log has cuts of the source before the definition and after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sources_go_on_after_a_kill_though_a_table_was_widened_in_between() {

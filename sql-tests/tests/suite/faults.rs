@@ -709,6 +709,26 @@ async fn long_chains_are_computed() {
     assert_eq!(number(&client, "SELECT n FROM w").await, 1);
 }
 
+/// A CASE is no deeper than what is inside it, and what it gives may be compared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_of_many_whens_is_computed() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (i BIGINT)").await.expect("a table");
+    client.batch_execute("INSERT INTO t VALUES (1), (1499), (1500)").await.expect("rows");
+    let whens: String = (0..1_500).map(|n| format!("WHEN i = {n} THEN '{n}' ")).collect();
+    let case = format!("CASE {whens} ELSE 'x' END");
+    let asked = Instant::now();
+    assert_eq!(number(&client, &format!("SELECT SUM(length({case}))::bigint FROM t")).await, 6);
+    assert_eq!(number(&client, &format!("SELECT COUNT(*) FROM t WHERE {case} = '1499'")).await, 1);
+    let view = format!("CREATE MATERIALIZED VIEW v AS SELECT {case} AS n, {case} <> 'x' AS is_there FROM t");
+    client.batch_execute(&view).await.expect("a view");
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW w AS SELECT i FROM t WHERE {case} = '1'")).await.expect("a view");
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM v WHERE is_there AND n = '1499'").await, 1);
+    assert_eq!(number(&client, "SELECT i FROM w").await, 1);
+    assert!(asked.elapsed() < MEANWHILE, "it took {:?}", asked.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_at_once_are_served_or_told_why_not() {
     // Sockets of this process, and of the server, which inherits the limit.
@@ -866,4 +886,34 @@ async fn a_panic_while_a_job_is_built_is_an_error() {
     server.options.failpoints.clear();
     server.launch().expect("the server starts");
     has_all(&server, 3).await;
+}
+
+/// A thread of a source or a sink that panics does nothing any more; who looks is told, and everything else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_reader_or_a_sink_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("rows.json"), "{\"id\": 1}\n").expect("a file");
+    let rows_of = format!("connector = 'filesystem', path = '{}/*.json'", dir.path().display());
+    let reads = [
+        format!("CREATE SOURCE s (id BIGINT) WITH ({rows_of}) FORMAT PLAIN ENCODE JSON"),
+        "CREATE MATERIALIZED VIEW of_s AS SELECT id FROM s".to_string(),
+    ];
+    let sends = ["CREATE SINK k FROM t WITH (connector = 'blackhole')".to_string()];
+    for (point, statements, told) in [
+        ("files.batch", &reads[..], "SELECT COUNT(*) FROM eddyline.sources WHERE problem LIKE 'reading panicked%failpoint files.batch%'"),
+        ("sink.write", &sends[..], "SELECT COUNT(*) FROM eddyline.sinks WHERE problem LIKE 'sending panicked%failpoint sink.write%'"),
+        ("sink.logging", &sends[..], "SELECT COUNT(*) FROM eddyline.jobs WHERE job = 'k' AND error LIKE '%failpoint sink.logging%'"),
+    ] {
+        let failpoints = format!("{point}=panic@1");
+        let server = Server::start(ServerOptions { checkpoint_interval: "100ms", failpoints, ..Default::default() });
+        let client = server.connect().await;
+        create(&client).await;
+        for statement in statements {
+            client.batch_execute(statement).await.expect("the definitions are accepted");
+        }
+        insert(&client, 1).await.expect("a row");
+        until("it is told", || async { (number(&client, told).await == 1).then_some(()) }).await;
+        insert(&client, 2).await.expect("the server goes on");
+        has_all(&server, 2).await;
+    }
 }

@@ -4,6 +4,8 @@ use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 async fn text(client: &Client, query: &str) -> Option<String> {
@@ -51,7 +53,7 @@ async fn sessions_are_seen_and_ended() {
 async fn a_session_ends_though_its_client_does_not_read() {
     let server = Server::start(ServerOptions::default());
     let operator = server.connect().await;
-    let mut silent = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
+    let mut silent = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
     let startup = b"\0\x03\0\0user\0eddyline\0database\0eddyline\0\0";
     silent.write_all(&(startup.len() as u32 + 4).to_be_bytes()).expect("the length");
     silent.write_all(startup).expect("the startup message");
@@ -70,6 +72,22 @@ async fn a_session_ends_though_its_client_does_not_read() {
     let pid = shown.strip_suffix(" active").expect("it is at work");
     assert_eq!(text(&operator, &format!("SELECT pg_terminate_backend({pid})")).await.as_deref(), Some("t"));
     until("the session is gone", || async { text(&operator, state).await.is_none().then_some(()) }).await;
+}
+
+/// A scraper that died in the middle of its request keeps nobody waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stops_though_a_request_is_half_sent() {
+    let mut server = Server::start(ServerOptions::default());
+    let mut half = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
+    half.write_all(b"GET /healthz HT").expect("a part is sent");
+    assert!(server.metric("eddyline_epoch").is_some(), "whoever came later is answered");
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(20));
+        drop(half);
+    });
+    let begun = Instant::now();
+    let ended = tokio::task::block_in_place(|| server.stop());
+    assert!(ended.success() && begun.elapsed() < Duration::from_secs(15), "{ended} after {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

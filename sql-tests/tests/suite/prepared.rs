@@ -352,6 +352,23 @@ async fn parameters_have_the_types_of_columns() {
     assert_eq!(written, [["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{\"a\": [1]}"].map(|text| Some(text.to_string()))]);
 }
 
+/// A parameter beside an operand has the type that a literal in quotes would have there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_have_the_types_that_operators_want() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (d DATE, at TIMESTAMP, n INT)").await;
+    for (expression, parameter, result) in [
+        ("d - $1", Type::DATE, Type::INT4),
+        ("$1 - d", Type::DATE, Type::INT4),
+        ("at + $1", Type::INTERVAL, Type::TIMESTAMP),
+        ("n * $1", Type::INT4, Type::INT4),
+    ] {
+        let prepared = client.prepare(&format!("SELECT {expression} FROM t")).await.expect(expression);
+        assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[parameter][..], &result), "{expression}");
+    }
+}
+
 /// Drivers ask for what they know of types by arrays of oids, whose type they must know themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parameters_may_be_arrays_of_oids() {

@@ -219,6 +219,28 @@ fn control_c_ends_a_statement_while_its_rows_stream() {
     assert!(took < Duration::from_secs(10), "it took {took:?}");
 }
 
+/// Rows that are copied are numbered too.
+#[test]
+fn copied_rows_are_numbered() {
+    let script = "CREATE TABLE copied (id SERIAL PRIMARY KEY, v TEXT);
+\\copy copied (v) FROM STDIN
+x
+y
+\\.
+SELECT id, v FROM copied ORDER BY id;";
+    assert_eq!(lines(&server(), script), ["id|v", "1|x", "2|y"]);
+}
+
+/// Any user's name is taken, and there is a role of that name for as long as the session is.
+#[test]
+fn whoever_asks_is_a_role() {
+    let server = server();
+    let asked = "\\connect - ada
+        SELECT r.rolsuper, u.usesuper, pg_get_userbyid(r.oid) FROM pg_roles r JOIN pg_user u ON u.usename = r.rolname WHERE r.rolname = current_user;";
+    assert_eq!(lines(&server, asked), ["rolsuper|usesuper|pg_get_userbyid", "t|t|ada"]);
+    assert_eq!(lines(&server, "SELECT rolname FROM pg_roles;"), ["rolname", "eddyline"]);
+}
+
 /// A level that promises more than is kept says so.
 #[test]
 fn a_level_that_is_not_kept_is_warned_of() {

@@ -355,25 +355,37 @@ async fn requests_are_kept_when_they_are_answered() {
     refusals(&server, rows).await;
 }
 
-/// Whoever sends rows may be gone before they are answered, and send them again at once. They are kept or not, and then overwritten as all are.
+/// A row whose sender does not wait for the answer may be written all the same, and the next one of its key must find it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_is_given_up_and_sent_again_counts_once() {
-    const KEYS: i64 = 100;
-    let server = Server::start(ServerOptions::default());
+async fn who_hangs_up_leaves_one_row_of_a_key() {
+    let server = Server::start(options());
+    let client = server.connect().await;
+    let source = "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON";
+    client.batch_execute(source).await.expect("the definition is accepted");
+    for n in 0..300 {
+        let body = format!("{{\"id\":1,\"v\":\"{n}\"}}");
+        let request = format!("POST /source/state HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
+        stream.write_all(request.as_bytes()).expect("it is sent");
+        // At some of these moments the row is on its way to the log.
+        tokio::time::sleep(Duration::from_micros(n % 20 * 100)).await;
+    }
+    assert_eq!(post(server.http_port, "/source/state", "", "{\"id\":1}").0, 200);
+    assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
+}
+
+/// Or else the requests that wait for it would soon have the places of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_source_is_told_of() {
+    let server = Server::start(options());
     let client = server.connect().await;
     run(&client, "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON").await;
-    for id in 0..KEYS {
-        let row = format!("{{\"id\":{id},\"v\":\"a\"}}");
-        let mut given_up = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
-        let head = format!("POST /source/state HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", row.len());
-        given_up.write_all((head + &row).as_bytes()).expect("it is sent");
-        // Its write is mostly under way by then, and mostly not durable.
-        std::thread::sleep(Duration::from_micros(200 * (id as u64 % 5)));
-        drop(given_up);
-        let (status, body) = post(server.http_port, "/source/state", "", &row);
-        assert_eq!(status, 200, "{body}");
-    }
-    assert_eq!(number(&client, "SELECT COUNT(*) FROM state").await, KEYS);
+    run(&client, "BEGIN; SELECT * FROM state FOR UPDATE").await;
+    let (status, body) = post(server.http_port, "/source/state", "", "{\"id\":1}");
+    assert!(status == 503 && body.contains("55P03"), "{status} {body}");
+    run(&client, "COMMIT").await;
+    assert_eq!(post(server.http_port, "/source/state", "", "{\"id\":1}").0, 200);
+    assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
 }
 
 /// What is wrong is answered with its reason, and nothing of it is kept.

@@ -72,3 +72,50 @@ async fn a_join_that_does_not_fit_is_out_of_memory() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
     nothing_is_left(&server).await;
 }
+
+/// A window whose frames go on to the end holds all rows at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_window_holds_counts() {
+    let server = Server::start(ServerOptions { settings: &["--query-memory", "8MiB"], ..Default::default() });
+    let client = server.connect().await;
+    let of = |rows: i64, over: &str| {
+        format!("SELECT MAX(s)::bigint FROM (SELECT SUM(x) OVER ({over}) AS s FROM generate_series(1, {rows}) AS t(x)) AS w")
+    };
+    for over in ["", "PARTITION BY x % 10"] {
+        let error = client.query_one(of(3_000_000, over).as_str(), &[]).await.expect_err("it does not fit");
+        let error = error.as_db_error().expect("the server says so");
+        assert!(error.code().code() == "53200" && error.hint().is_some_and(|hint| hint.contains("query_memory")), "{error:?}");
+    }
+    // What ended has given all of it back.
+    for _ in 0..20 {
+        let sum: i64 = client.query_one(of(100_000, "").as_str(), &[]).await.expect("it fits").get(0);
+        assert_eq!(sum, 5_000_050_000);
+    }
+    let last: i64 = client.query_one(of(100_000, "ORDER BY x").as_str(), &[]).await.expect("it needs one row at a time").get(0);
+    assert_eq!(last, 5_000_050_000);
+}
+
+/// What subqueries give that are run row by row counts, and no more of it is asked for than says what is wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_correlated_subqueries_count() {
+    let server = Server::start(ServerOptions { settings: &["--query-memory", "8MiB"], ..Default::default() });
+    let client = server.connect().await;
+    let lateral = |rows: i32| {
+        format!(
+            "SELECT COUNT(*) FROM generate_series(1, 300) AS t(x),
+                LATERAL (SELECT b.y + t.x AS z FROM generate_series(1, 20000) AS b(y) LIMIT {rows}) AS s"
+        )
+    };
+    let several = "SELECT (SELECT b.y + t.x FROM generate_series(1, 3000000) AS b(y) LIMIT 3000000) FROM generate_series(1, 2) AS t(x)";
+    for (query, code) in [(lateral(20_000), "53200"), (several.to_string(), "21000")] {
+        let error = client.query(query.as_str(), &[]).await.expect_err("too much, or too many");
+        assert_eq!(error.code().map(|state| state.code()), Some(code), "{error:?}");
+    }
+    let exists = "SELECT COUNT(*) FROM generate_series(1, 300) AS t(x)
+        WHERE EXISTS (SELECT b.y + t.x FROM generate_series(1, 3000000) AS b(y) WHERE b.y > t.x OR t.x IS NULL LIMIT 3000000)";
+    for (query, rows) in [(lateral(20), 6000), (exists.to_string(), 300)] {
+        let count: i64 = client.query_one(query.as_str(), &[]).await.expect("it fits").get(0);
+        assert_eq!(count, rows);
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

@@ -40,6 +40,12 @@ impl Index {
         (entry != 0 && (entry >> 32) as u32 == hash as u32).then(|| entry as u32 - 1)
     }
 
+    /// The first entry in probe order of a hash with this lower half, whosever it is; 0 if there is none.
+    #[inline]
+    pub(super) fn first(&self, hash: u32) -> u64 {
+        self.entries[hash as usize & self.mask]
+    }
+
     #[inline]
     pub(super) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = hash as usize & self.mask;

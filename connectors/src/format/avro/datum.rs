@@ -1,6 +1,7 @@
 //! Avro's binary encoding, read into columns or skipped.
 
 use super::schema::{Schema, Type, TypeId};
+use crate::format::json::numbers::big_endian;
 use crate::format::json::{ColumnBuffer, Fault, Native};
 use eddyline_common::time::MICROS_PER_SECOND;
 
@@ -208,16 +209,4 @@ impl<'a> Reader<'a> {
             }
         })
     }
-}
-
-/// A two's-complement number.
-fn big_endian(bytes: &[u8]) -> Option<i128> {
-    let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
-    let filler = if negative { 0xFF } else { 0 };
-    let used = bytes.iter().position(|b| *b != filler).unwrap_or(bytes.len());
-    let significant = &bytes[used..];
-    if significant.len() > 16 || significant.len() == 16 && (significant[0] & 0x80 != 0) != negative {
-        return None;
-    }
-    Some(significant.iter().fold(if negative { -1 } else { 0 }, |value: i128, byte| value << 8 | *byte as i128))
 }

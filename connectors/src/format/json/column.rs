@@ -1,8 +1,9 @@
 //! One column under construction: values of one SQL type from JSON tokens, which can be cut back to a former length
 //! (a record that fails halfway, a field given twice). Nested types hold columns in turn. Other formats put
-//! their values in through `native`; `check` passes over values that nobody reads.
+//! their values in through `native`; `check` passes over values that nobody reads, `meant` takes those of which a schema says more.
 
 mod check;
+mod meant;
 mod native;
 
 pub use native::Native;

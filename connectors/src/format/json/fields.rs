@@ -35,6 +35,11 @@ impl FieldMap {
         FieldMap { exact, folded, places: Vec::new(), exact_in, objects: 0 }
     }
 
+    /// The column of exactly a name, or of one that is the same without regard to case.
+    pub fn find(&self, name: &str, exact: bool) -> Option<usize> {
+        if exact { self.exact.get(name).copied() } else { self.folded.get(&name.to_lowercase()).copied().flatten() }
+    }
+
     /// Reads an object and calls `value` with the column and the cursor at the value, for each field that has a
     /// column; `value` must consume it.
     #[inline]

@@ -104,6 +104,18 @@ pub fn parse_float(text: &str) -> Option<f64> {
     }
 }
 
+/// A two's-complement number, if it has no more than 128 bits.
+pub fn big_endian(bytes: &[u8]) -> Option<i128> {
+    let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
+    let filler = if negative { 0xFF } else { 0 };
+    let used = bytes.iter().position(|b| *b != filler).unwrap_or(bytes.len());
+    let significant = &bytes[used..];
+    if significant.len() > 16 || significant.len() == 16 && (significant[0] & 0x80 != 0) != negative {
+        return None;
+    }
+    Some(significant.iter().fold(if negative { -1 } else { 0 }, |value: i128, byte| value << 8 | *byte as i128))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,7 +117,7 @@ fn zone(bytes: &[u8]) -> Option<i64> {
 
 pub fn parse_date(text: &str) -> Option<i32> {
     let (days, rest) = date_prefix(text.trim().as_bytes())?;
-    rest.is_empty().then_some(days as i32)
+    matches!(rest, [] | b"Z").then_some(days as i32)
 }
 
 pub fn parse_time(text: &str) -> Option<i64> {
@@ -224,6 +224,7 @@ mod tests {
     #[test]
     fn dates_times_and_millis() {
         assert_eq!((parse_date("1970-01-02"), parse_date("2000-02-29"), parse_date("2000-02-29T")), (Some(1), Some(11_016), None));
+        assert_eq!(parse_date("1970-01-02Z"), Some(1));
         assert_eq!((parse_time("01:02:03.5"), parse_time("24:00:00"), parse_time("1:2")), (Some(3_723_500_000), None, None));
         let millis = |text| micros_of_number(text, NumberUnit::Millis);
         assert_eq!(millis("1436918400000"), Some(1_436_918_400_000_000));

@@ -1,13 +1,13 @@
 //! What a step touched, with the results before it, and from that the net changes at its end.
 
-use crate::accumulators::Output;
+use crate::accumulators::{Output, unfit};
 use crate::operator::StepContext;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, SqlType};
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlType};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -179,19 +179,15 @@ impl Picked {
 
 /// The rows with a result that does not fit its type, and the error that says so.
 pub(crate) fn out_of_range(results: &[Output], rows: usize) -> Option<(BooleanBuffer, SqlError)> {
-    let unfit = |r: &&Output| r.out_of_range.is_some();
-    let name = match SqlType::from_arrow(results.iter().find(unfit)?.values.data_type()) {
-        Some(SqlType::Decimal { .. }) => "numeric".to_string(),
-        Some(ty) => ty.to_string(),
-        None => "value".to_string(),
-    };
+    let first = results.iter().find(|result| result.out_of_range.is_some())?;
+    let error = SqlType::from_arrow(first.values.data_type()).map_or_else(|| SqlError::internal("a result has no type"), |ty| unfit(&ty));
     let mut any = BooleanBuffer::new_unset(rows);
     for result in results {
         if let Some(unfit) = &result.out_of_range {
             any = &any | unfit;
         }
     }
-    Some((any, SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{name} out of range"))))
+    Some((any, error))
 }
 
 /// The same columns, all nullable: what does not fit is shown as null.

@@ -11,7 +11,7 @@ use arrow::compute::{take, take_arrays};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use eddyline_common::change::take_rows;
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use eddyline_common::{Result, SqlError, Timestamp};
 use eddyline_planner::functions::failed::is_row_error;
 use eddyline_planner::plan::{AggregateCall, AggregateFunction, MatchValue, MatchValueOf, MatchVariable};
 use std::ops::Range;
@@ -296,5 +296,5 @@ pub(super) fn accumulator(call: &AggregateCall, input: &SchemaRef) -> Result<(us
 }
 
 pub(super) fn out_of_range(call: &AggregateCall) -> SqlError {
-    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{} out of range", call.output))
+    accumulators::unfit(&call.output)
 }

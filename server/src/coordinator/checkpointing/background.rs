@@ -5,7 +5,7 @@ use super::maintenance::{Maintenance, MaintenanceTask};
 use super::writer::{Means, Writer, WriterTask};
 use crossbeam_channel::Sender;
 use eddyline_common::runtime::{Thread, Threads};
-use eddyline_common::{Result, SqlError};
+use eddyline_common::{Result, SqlError, panic_text};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,9 +58,6 @@ fn send<T>(thread: Option<&Sender<T>>, task: T) {
 
 /// Work of a thread in the background. A panic ends the work it happened in, as an error does, and nothing else.
 pub(super) fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let text = |panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-        text.unwrap_or_else(|| "no message".to_string())
-    };
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(SqlError::internal(format!("{what} panicked: {}", text(panic)))))
+    let error = |panic: Box<dyn Any + Send>| SqlError::internal(format!("{what} panicked: {}", panic_text(panic.as_ref())));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(error(panic)))
 }

@@ -10,8 +10,9 @@ use super::shared::{LogAt, Logged, Shared};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep};
 use eddyline_common::runtime::FileSystem;
-use eddyline_common::{ChangeBatch, RelationId, Result, SqlState, failpoint};
+use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState, failpoint, panic_text};
 use eddyline_storage::log::{Log, LogPosition};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,16 @@ impl Piece {
 }
 
 impl Logger {
+    /// A panic stops the sink's job, as does what cannot be encoded.
+    pub fn run_guarded(self, pieces: &Receiver<Piece>) {
+        let (id, events) = (self.id, self.events.clone());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(pieces))) {
+            let error = SqlError::internal(format!("the log of a sink panicked: {}", panic_text(panic.as_ref())));
+            // A coordinator that is gone needs no news.
+            let _gone = events.send(Event::SinkFailed(id, error));
+        }
+    }
+
     pub fn run(mut self, pieces: &Receiver<Piece>) {
         let Some(opened) = self.open() else { return self.end() };
         let sent = opened.sent;
@@ -62,7 +73,14 @@ impl Logger {
         self.shared.opened(LogAt { log: log.clone(), start: opened.start, void: Arc::new(opened.void) });
         let Some(connector) = self.connector.take() else { return self.end() };
         let sender = SinkSender::new(self.name.clone(), self.shared.clone(), connector, sent);
-        let thread = std::thread::Builder::new().name("sink-sender".into()).spawn(move || sender.run());
+        let shared = self.shared.clone();
+        let send = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sender.run())) {
+                let what = panic_text(panic.as_ref());
+                shared.report(Some(format!("sending panicked, and goes on once the server is started again: {what}")));
+            }
+        };
+        let thread = std::thread::Builder::new().name("sink-sender".into()).spawn(send);
         if let Err(error) = &thread {
             self.shared.report(Some(format!("no thread for sending: {error}")));
         }

@@ -211,7 +211,7 @@ impl SinkJob {
             events: place.events.clone(),
         };
         let (pieces, receiver) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("sink-logger".into()).spawn(move || logger.run(&receiver))?;
+        let thread = std::thread::Builder::new().name("sink-logger".into()).spawn(move || logger.run_guarded(&receiver))?;
         Ok(SinkJob {
             stats,
             shared,

@@ -15,6 +15,9 @@ use eddyline_common::{Result, SqlError};
 /// Rows loaded at once to be dropped, and keys that are dealt with together.
 const PAGE_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
 
+/// Entries that are loaded together before each is removed: as many as the nearest cache has room for.
+const WARMED: usize = 64;
+
 pub(super) struct Retention {
     table: StateTable,
     present: Present,
@@ -74,10 +77,13 @@ impl KeyedRows {
 
     fn drop_spans(&mut self, retention: &mut Retention, time: i64) -> Result<()> {
         while let Some(end) = self.values.first_span().filter(|end| *end <= time) {
-            for slot in self.values.span_slots(end).to_vec() {
-                let head = self.values.head_of(slot);
-                self.remove_row(slot, head);
-                self.heads.mark_dirty(head);
+            for slots in self.values.span_slots(end).to_vec().chunks(WARMED) {
+                self.rows.warm(slots);
+                for slot in slots {
+                    let head = self.values.head_of(*slot);
+                    self.remove_row(*slot, head);
+                    self.heads.mark_dirty(head);
+                }
             }
         }
         while let Some(end) = retention.table.first_end().filter(|end| *end <= time) {
@@ -100,6 +106,9 @@ impl KeyedRows {
         entries.iter().for_each(|entry| keys.push(&[&retention.table.key(*entry)[END_BYTES..]]));
         self.lookup(&keys, Shards::Of(&|at| retention.table.shard(entries[at])), &mut heads)?;
         for (at, (entry, head)) in entries.iter().zip(heads).enumerate() {
+            if at % WARMED == 0 {
+                retention.table.warm(&entries[at..entries.len().min(at + WARMED)]);
+            }
             if head != NO_SLOT {
                 if !self.values.is_resident(head) {
                     self.drop_stored(head, Some(&[keys.row(at), &end_prefix(end)].concat()))?;
