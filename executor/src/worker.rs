@@ -8,7 +8,7 @@ use crate::instance::{Instance, Turn};
 use crate::job::{EngineEvent, FreezeRun, StepDone, StepRun};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use eddyline_common::runtime::{self, Process, next_of};
-use eddyline_common::{RelationId, Result, SqlError, TaggedBatch, panic_text};
+use eddyline_common::{RelationId, Result, SqlError, TaggedBatch, failpoint, panic_text};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -131,6 +131,7 @@ impl Worker {
             // It may have gone on by itself.
             Message::Wake(job) => self.guarded(job, |_| Ok(true)),
             Message::Freeze(freeze) => self.guarded(freeze.job(), |instance| {
+                failpoint::hit("job.freeze")?;
                 freeze.complete(instance.freeze()?);
                 Ok(false)
             }),

@@ -10,6 +10,7 @@ use super::handle::DdlOutcome;
 use super::job::Job;
 use super::records::DdlRecord;
 use super::sink::definition;
+use super::unopened::{open_sink, open_source};
 use eddyline_common::connector::{SinkConnector, SourceConnector};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::catalog::Relation;
@@ -52,12 +53,12 @@ impl Core {
         let spec = after.source_spec().filter(|_| self.sources.contains_key(&self.source_of(after.id)));
         let feed = after.feed();
         let spec = feed.as_ref().and_then(Relation::source_spec).or(spec);
-        let source = spec.map(|spec| (self.config.open_source)(spec).map(Arc::from)).transpose()?;
+        let source = spec.map(|spec| open_source(spec, &self.config.open_source, self.starting)).transpose()?;
         let changed = definition(after).filter(|sink| sink.into.is_none()).filter(|sink| {
             let current = self.catalog.get(after.id).and_then(|r| definition(r));
             current.is_none_or(|current| current.spec != sink.spec)
         });
-        let sink = changed.map(|sink| eddyline_connectors::open_sink(&sink.spec)).transpose()?;
+        let sink = changed.map(|sink| open_sink(&sink.spec, self.starting)).transpose()?;
         Ok(Prepared { source, sink })
     }
 

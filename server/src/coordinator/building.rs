@@ -8,6 +8,7 @@ use super::pausing::paused_at;
 use super::ring::Ring;
 use super::source::{Source, SourceProgress};
 use super::stats::JobStats;
+use super::unopened::open_source;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
@@ -29,7 +30,7 @@ pub(super) struct StoredViews {
 impl Core {
     pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
         let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
-        let connector = Arc::from((self.config.open_source)(spec)?);
+        let connector = open_source(spec, &self.config.open_source, self.starting)?;
         let stats = self.stats.add_source(relation.id, &relation.name);
         let (room, clock, events) = (self.inboxes.clone(), self.config.clock.clone(), self.sender.clone());
         let source = Source::new(relation, connector, progress, history, epoch, stats, room, clock, events)?;

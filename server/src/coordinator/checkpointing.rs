@@ -100,6 +100,9 @@ pub(super) struct Checkpointing {
     pause: Duration,
     /// The last vacuum stopped before it was through.
     unclean: bool,
+    /// Jobs that were told to freeze and have not answered, also for a checkpoint that was given up since. What they are at would count for the
+    /// next one, so that one waits.
+    freezing: BTreeSet<RelationId>,
     /// The last one that is durable.
     saved: Option<Box<Body>>,
     recent: VecDeque<Recent>,
@@ -120,7 +123,8 @@ impl Checkpointing {
             vacuuming: false,
             pause: Duration::ZERO,
             unclean: false,
-            saved: restored.map(|body| Box::new(body.clone().kept())),
+            freezing: BTreeSet::new(),
+            saved: restored.map(|body| Box::new(body.kept_by_start())),
             recent: VecDeque::new(),
             uncleaned: None,
             is_final: false,
@@ -171,7 +175,7 @@ impl Core {
             }
             return;
         }
-        if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() && !self.a_table_has_stopped() {
+        if self.may_begin() && self.log_is_cut() {
             self.begin_checkpoint();
         }
     }

@@ -110,6 +110,8 @@ pub(super) struct Core {
     pub recovered: Epoch,
     /// While the log is replayed, the cut up to which that is done.
     pub replayed: Option<Epoch>,
+    /// What the log brings back is not all there yet.
+    pub starting: bool,
     /// Why no cut will be durable any more.
     pub log_lost: Option<SqlError>,
     pub keeping: super::keeping::Keeping,

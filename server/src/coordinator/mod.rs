@@ -14,6 +14,7 @@
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `indexing`, `altering`, `collecting`,
 //!   `filling`, `settings`, `replacing`, `checkpointing`, `recovery`, `replaying`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
+//! - `unopened`: connectors of a server that starts which cannot be opened yet
 //! - `lookups`: a job's ways to tables outside that it asks, and its trouble with them
 //! - `stats`: counters for everybody
 //!
@@ -65,6 +66,7 @@ mod source;
 mod stats;
 pub mod system;
 mod table;
+mod unopened;
 
 pub use cutting::WAITING_BYTES_MAX;
 pub use handle::{

@@ -208,6 +208,7 @@ fn assemble(
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
         replayed: None,
+        starting: true,
         cuts_in_flight: Default::default(),
         ring_share: config.ring_bytes,
         log_lost: None,

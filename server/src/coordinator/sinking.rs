@@ -32,6 +32,7 @@ impl Core {
             events: self.sender.clone(),
             coordinator: self.handle.clone(),
             runtime: self.config.runtime.clone(),
+            starting: self.starting,
         }
     }
 

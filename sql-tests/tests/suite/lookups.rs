@@ -261,6 +261,33 @@ async fn checkpoints_go_on(options: ServerOptions) {
     assert_eq!(texts(&client, copies).await, ["1", "2", "3", "4"]);
 }
 
+/// Workers may still freeze for a checkpoint that is given up: what they freeze is not the next one's, which begins after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_is_given_up_is_over_before_the_next_one() {
+    let options = ServerOptions { checkpoint_interval: "1h", failpoints: "job.freeze=slow".to_string(), ..Default::default() };
+    let (cluster, there, server, client) = start(options).await;
+    run(&client, &table(&cluster, "customers", COLUMNS, "")).await;
+    run(&client, &named("joined", "customers")).await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT cid, COUNT(*) AS n FROM orders GROUP BY cid").await;
+    run(&client, "INSERT INTO orders VALUES (1, 1)").await;
+    assert_eq!(texts(&client, "SELECT id, name FROM joined").await, ["1 Ada"]);
+    // It is asked, and neither answers nor fails: the first checkpoint waits for the view.
+    run(&there, "BEGIN; LOCK TABLE customers").await;
+    run(&client, "INSERT INTO orders VALUES (2, 2)").await;
+    let counted = "SELECT n FROM counted WHERE cid = 2";
+    assert_eq!(texts(&client, counted).await, ["1"]);
+    run(&client, "ALTER SYSTEM SET checkpoint_interval = '100 ms'").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.stop();
+    let given_up = "SELECT COUNT(*) FROM eddyline.checkpoints WHERE problem LIKE '%waits for a table outside%'";
+    until("it is given up", || async { (number(&client, given_up).await > 0).then_some(()) }).await;
+    let written = "SELECT COUNT(*) FROM eddyline.checkpoints WHERE problem IS NULL";
+    until("another one is written", || async { (number(&client, written).await > 0).then_some(()) }).await;
+    run(&client, "INSERT INTO orders VALUES (3, 2)").await;
+    assert_eq!(texts(&client, counted).await, ["2"], "no job has stopped");
+    assert!(server.metric("eddyline_checkpoint_failures_total").is_some_and(|failures| failures < 2.0), "one was given up");
+}
+
 /// Old rows are kept for a view that waits where it reads them, and nowhere else. Who reads it together with others waits with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_keeps_no_old_rows_of_others() {

@@ -7,6 +7,7 @@ mod hdfs;
 mod scenarios;
 
 use eddyline_sql_tests::Server;
+use eddyline_sql_tests::client::problem_of;
 use eddyline_sql_tests::s3::{S3Server, SECRET_KEY};
 use eddyline_sql_tests::stores::Store;
 use eddyline_sql_tests::wait::until;
@@ -115,4 +116,39 @@ async fn parts_in_s3_and_what_is_refused() {
     what_is_refused(&s3, &client, &wrong).await;
     let (code, said) = refused_source(&client, &s3.url("big/*.json"), ", s3.endpont = 'x'").await;
     assert!(code == "42704" && said.contains("Perhaps you meant \"s3.endpoint\""), "{code} {said}");
+}
+
+/// What the environment gave a source and a sink may not be there at a start: both wait for it, and nothing else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_starts_without_what_its_environment_gave() {
+    let s3 = S3Server::start();
+    let mut server = Server::start(options(&s3));
+    let client = server.connect().await;
+    let place = format!("connector = 'filesystem', path = '{}'", s3.url("given"));
+    let (rolled, watched) = ("sink.rolling-policy.rollover-interval = '100 ms'", "source.monitor-interval = '50 ms'");
+    run(&client, "CREATE TABLE log (id BIGINT) APPEND ONLY").await;
+    run(&client, &format!("CREATE SINK leaving FROM log WITH ({place}, {rolled}) FORMAT PLAIN ENCODE JSON")).await;
+    run(&client, &format!("CREATE SOURCE back (id BIGINT) WITH ({place}, {watched}) FORMAT PLAIN ENCODE JSON")).await;
+    run(&client, "CREATE MATERIALIZED VIEW seen AS SELECT id FROM back").await;
+    run(&client, "INSERT INTO log VALUES (1)").await;
+    let seen = "SELECT COUNT(*) FROM seen";
+    until("a row has come back", || async { (number(&client, seen).await? == 1).then_some(()) }).await;
+    let nowhere = vec![("AWS_ENDPOINT_URL".to_string(), "nowhere".to_string())];
+    let given = std::mem::replace(&mut server.options.variables, nowhere);
+    // Neither a checkpoint nor the log alone has what was made here: both bring it back.
+    for id in [2, 3] {
+        block_in_place(|| server.kill_and_restart());
+        let client = server.connect().await;
+        run(&client, &format!("INSERT INTO log VALUES ({id})")).await;
+        assert_eq!(number(&client, "SELECT COUNT(*) FROM log").await, Some(id));
+        let told = until("the source says why it is not read", || problem_of(&client, "back")).await;
+        assert!(told.contains("an invalid endpoint"), "{told}");
+        let problem = "SELECT problem FROM eddyline.sinks WHERE sink = 'leaving'";
+        let told = until("the sink says why it sends nothing", || async { text(&client, problem).await }).await;
+        assert!(told.contains("an invalid endpoint"), "{told}");
+    }
+    server.options.variables = given;
+    block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    until("all rows have come back", || async { (number(&client, seen).await? == 3).then_some(()) }).await;
 }

@@ -58,6 +58,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Room that is made at once at the end of a segment that grows, in bytes.
     pub room_bytes_max: u64,
+    /// What one record holds at most; a larger one is refused.
+    pub record_bytes_max: usize,
     /// Pause before a failed write is tried again.
     pub retry_after: Duration,
     /// Where a test makes a sync fail.
@@ -79,6 +81,7 @@ impl Default for LogOptions {
         LogOptions {
             segment_bytes: SEGMENT_BYTES,
             room_bytes_max: ROOM_BYTES_MAX,
+            record_bytes_max: frame::PAYLOAD_BYTES_MAX,
             retry_after: RETRY_AFTER,
             sync_failpoint: "log.synced",
             threads: Arc::new(SystemThreads),

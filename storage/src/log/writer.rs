@@ -2,7 +2,7 @@
 //! writing and syncing is the flusher's.
 
 use super::flusher::Flusher;
-use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
+use super::frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use super::spare::{Preparer, Spares};
 use super::{Frames, LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
@@ -152,9 +152,10 @@ impl Log {
     }
 
     fn append_if(&self, check: impl Fn(&Health) -> Result<()>, kind: u8, payload: &[u8]) -> Result<LogPosition> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
+        let max = self.shared.options.record_bytes_max;
+        if payload.len() > max {
             let message = format!("a log record of {} bytes is too large", payload.len());
-            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, message).with_detail(format!("The maximum is {PAYLOAD_BYTES_MAX} bytes.")));
+            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, message).with_detail(format!("The maximum is {max} bytes.")));
         }
         assert_ne!(kind, frame::SEAL, "the kind of the log's own frames");
         failpoint::hit("log.appended")?;

@@ -247,6 +247,13 @@ impl Body {
         let policies = self.catalog.iter().filter_map(|relation| Some((relation.id, relation.job_options()?.on_error))).collect();
         Body { policies, catalog: Vec::new(), system: SystemRows::default(), ..self }
     }
+
+    /// The same after a start. A sink that begins anew has another log, whose segments have the numbers of the one before.
+    pub fn kept_by_start(&self) -> Body {
+        let mut kept = self.clone().kept();
+        kept.sink_files.retain(|file| self.jobs.get(&file.sink).is_some_and(|job| job.sink_back().is_some()));
+        kept
+    }
 }
 
 /// The manifest's body, if this server knows its version.
@@ -299,6 +306,19 @@ mod tests {
             bases: BTreeMap::new(),
             policies: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_sink_that_begins_anew_has_another_log() {
+        let file = FileRef { name: "log-1".to_string(), bytes: 1, crc32: 0 };
+        let files = [1, 2, 3].map(|id| SinkFile { sink: RelationId(id), segment: 1, durable_bytes: None, file: file.clone() });
+        let went_on = JobBody { progress: Some(JobProgress::default()), ..JobBody::without_progress(None) };
+        let stopped = JobBody::without_progress(Some("why".to_string()));
+        let jobs = [went_on, stopped, JobBody::without_progress(None)];
+        let jobs = jobs.into_iter().zip(1..).map(|(job, id)| (RelationId(id), job)).collect();
+        let body = Body { jobs, sink_files: files.to_vec(), ..body(3) };
+        let sinks = |body: Body| body.sink_files.iter().map(|file| file.sink.0).collect::<Vec<_>>();
+        assert_eq!((sinks(body.kept_by_start()), sinks(body.kept())), (vec![1, 2], vec![1, 2, 3]));
     }
 
     #[test]

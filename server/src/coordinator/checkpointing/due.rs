@@ -15,12 +15,17 @@ impl Core {
         let interval = self.config.checkpoint_interval;
         let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
         let interval = interval.max(self.checkpoints.pause);
-        (self.checkpoint.is_none() && self.has_news() && !self.a_table_has_stopped()).then(|| self.checkpoints.last + interval)
+        self.may_begin().then(|| self.checkpoints.last + interval)
+    }
+
+    /// There is something to save, and what the one before was about is over.
+    pub(super) fn may_begin(&self) -> bool {
+        self.checkpoint.is_none() && self.checkpoints.freezing.is_empty() && self.has_news() && !self.a_table_has_stopped()
     }
 
     /// Its rows are in the checkpoint before and in the log since, which a later one would let go of. What it stopped at may be gone
     /// after a restart.
-    pub(super) fn a_table_has_stopped(&self) -> bool {
+    fn a_table_has_stopped(&self) -> bool {
         self.stopped_table().is_some()
     }
 

@@ -87,9 +87,14 @@ impl Core {
         };
         run.body.jobs.insert(id, body);
         let checkpoint = run.id;
-        if let Err(error) = self.engine.freeze(id, checkpoint) {
-            tracing::error!(checkpoint, "a job cannot be frozen: {error}");
-            self.forget_in_checkpoint(id);
+        match self.engine.freeze(id, checkpoint) {
+            Ok(()) => {
+                self.checkpoints.freezing.insert(id);
+            }
+            Err(error) => {
+                tracing::error!(checkpoint, "a job cannot be frozen: {error}");
+                self.forget_in_checkpoint(id);
+            }
         }
     }
 
@@ -107,6 +112,7 @@ impl Core {
     }
 
     pub(in super::super) fn on_frozen(&mut self, job: RelationId, checkpoint: u64, runs: Vec<(StateTableId, SortedRun)>) {
+        self.checkpoints.freezing.remove(&job);
         let Some(run) = self.checkpoint.as_mut().filter(|r| r.id == checkpoint) else { return };
         if run.unfrozen.remove(&job) {
             run.runs.insert(job, runs);
@@ -115,6 +121,7 @@ impl Core {
 
     /// A job that was dropped or stopped is no part of the checkpoint any more.
     pub(in super::super) fn forget_in_checkpoint(&mut self, job: RelationId) {
+        self.checkpoints.freezing.remove(&job);
         let dropped = !self.jobs.contains_key(&job);
         let Some(run) = &mut self.checkpoint else { return };
         if run.writing {

@@ -17,6 +17,9 @@ use eddyline_planner::plan::StreamPlan;
 use eddyline_planner::statement::{Comments, ObjectKind};
 use std::sync::Arc;
 
+/// Operators' tables of one relation at most.
+const TABLES_MAX: u32 = 1 << 12;
+
 impl Core {
     pub(super) fn create(&mut self, mut relation: Relation, if_not_exists: bool, resolved: Resolved, comments: Comments) -> Result<Done> {
         self.find_free_name(&mut relation);
@@ -54,7 +57,7 @@ impl Core {
         if let Some(feed) = relation.feed_id().filter(|_| !ends.is_empty()) {
             present.push((feed, ends));
         }
-        self.assign_state_tables(&mut relation);
+        assign_state_tables(&mut relation)?;
         let (id, epoch) = (relation.id, self.last_cut);
         let record = DdlRecord::Create {
             relation: Box::new(relation.clone()),
@@ -166,15 +169,6 @@ impl Core {
         self.set_catalog(self.catalog.with_function(function));
     }
 
-    /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
-    fn assign_state_tables(&self, relation: &mut Relation) {
-        let mut ids = (relation.id.0 << 12..).map(StateTableId);
-        let Some(plan) = relation.plan_mut() else { return };
-        for node in &mut plan.nodes {
-            node.op.assign_state_tables(&mut || ids.next().expect("ids of tables go on"));
-        }
-    }
-
     /// Makes a new relation work, at `epoch`, and shows it.
     pub(in super::super) fn apply_create(
         &mut self,
@@ -249,5 +243,55 @@ impl Core {
     fn undo_build(&mut self, id: RelationId) {
         self.apply_drop(&[id]);
         self.refresh_readers();
+    }
+}
+
+/// State table ids are derived from relation ids, both never reused: id = relation * `TABLES_MAX` + index. One that was used twice would be two
+/// relations' state.
+fn assign_state_tables(relation: &mut Relation) -> Result<()> {
+    let id = relation.id.0;
+    let Some(plan) = relation.plan_mut() else { return Ok(()) };
+    // The last id of all has none after it, up to which its table would be dropped.
+    let Some(first) = id.checked_mul(TABLES_MAX).filter(|first| first.checked_add(TABLES_MAX).is_some()) else {
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "no more views and sinks can be made")
+            .with_detail(format!("{id} relations have been made here, and their numbers are never used again."))
+            .with_hint("Begin with a new data directory."));
+    };
+    let mut ids = (first..).map(StateTableId);
+    for node in &mut plan.nodes {
+        node.op.assign_state_tables(&mut || ids.next().expect("ids of tables go on"));
+    }
+    match ids.next() {
+        Some(next) if next.0 - first <= TABLES_MAX => Ok(()),
+        _ => Err(SqlError::new(SqlState::TOO_COMPLEX, "the query has too many operators with state")
+            .with_hint("Make views of its parts, and read those.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_state_table_is_two_relations() {
+        let ddl = "CREATE TABLE t (v INT); CREATE MATERIALIZED VIEW n AS SELECT v, COUNT(*) AS n FROM t GROUP BY v";
+        let catalog = crate::pgcatalog::tests::catalog_of(ddl);
+        let view: &Relation = catalog.by_name("n").unwrap();
+        let tables = |id: u32| {
+            let mut view = view.clone();
+            view.id = RelationId(id);
+            assign_state_tables(&mut view).map(|()| view.plan().map(StreamPlan::state_tables).unwrap_or_default())
+        };
+        assert_eq!(tables(2).unwrap().first(), Some(&StateTableId(2 * TABLES_MAX)));
+        assert_eq!(tables((1 << 20) - 2).unwrap().first(), Some(&StateTableId(u32::MAX - 2 * TABLES_MAX + 1)));
+        for id in [(1 << 20) - 1, 1 << 20, (1 << 20) + 2, u32::MAX] {
+            assert_eq!(tables(id).unwrap_err().state, SqlState::PROGRAM_LIMIT_EXCEEDED, "{id}");
+        }
+        let mut many = view.clone();
+        if let Some(plan) = many.plan_mut() {
+            let nodes = plan.nodes.clone();
+            plan.nodes = (0..=TABLES_MAX).flat_map(|_| nodes.clone()).collect();
+        }
+        assert_eq!(assign_state_tables(&mut many).unwrap_err().state, SqlState::TOO_COMPLEX);
     }
 }

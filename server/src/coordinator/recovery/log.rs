@@ -48,6 +48,7 @@ impl Core {
         self.replayed = None;
         self.recovered = self.last_cut;
         self.recover_sinks()?;
+        self.starting = false;
         self.refresh_after_replay();
         if cuts > 0 || writes > 0 {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");

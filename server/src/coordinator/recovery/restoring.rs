@@ -71,6 +71,8 @@ pub(super) fn restore(
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
+    // The store has what it needs of it; the rest would take room for as long as the server runs.
+    clear_dir(&image)?;
     restore_state(&config.data_dir.join("state"), store, &body, &kv)?;
     Ok(Restored { body, views, histories, kv })
 }

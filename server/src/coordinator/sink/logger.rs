@@ -10,7 +10,7 @@ use super::shared::{LogAt, Logged, Shared};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep};
 use eddyline_common::runtime::FileSystem;
-use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, failpoint, panic_text};
+use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState, failpoint, panic_text};
 use eddyline_storage::log::{Log, LogPosition};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -140,7 +140,7 @@ impl Logger {
         }
     }
 
-    /// False when the sink was closed before all was durable.
+    /// False when the sink was closed before all was durable, or its job cannot go on.
     fn log_group(&self, log: &Log, group: Vec<Piece>) -> bool {
         let mut at_hand = Vec::new();
         let mut last = None;
@@ -173,10 +173,16 @@ impl Logger {
         true
     }
 
+    /// `None` when the sink was closed first, or the log will never take it.
     fn append(&self, log: &Log, kind: u8, payload: &[u8]) -> Option<LogPosition> {
         loop {
             match log.append(kind, payload) {
                 Ok(position) => return Some(position),
+                Err(error) if error.state == SqlState::LIMIT_EXCEEDED => {
+                    let error = error.with_hint("More rows come of one step of the sink's query than its log takes at once.");
+                    let _gone = self.events.send(Event::SinkFailed(self.id, error));
+                    return None;
+                }
                 Err(error) => self.shared.report(Some(format!("its log cannot be written: {error}"))),
             }
             if !self.shared.sleep(RETRY) {
@@ -216,6 +222,7 @@ mod tests {
     use eddyline_common::connector::PartitionStart;
     use eddyline_common::runtime::SystemFs;
     use eddyline_common::{Epoch, Offset, PartitionId, Timestamp};
+    use eddyline_storage::log::LogOptions;
     use std::collections::BTreeMap;
     use std::sync::atomic::Ordering;
 
@@ -253,5 +260,21 @@ mod tests {
         assert_eq!(opening::open(fs, path).unwrap().waiting().bytes(), all, "as after a restart");
         shared.acknowledged(50);
         assert_eq!(waiting(), 0);
+    }
+
+    /// What no log takes was tried for ever, and checkpoints waited for it.
+    #[test]
+    fn a_step_that_is_too_large_for_the_log_stops_its_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fs, path) = (Arc::new(SystemFs), dir.path().join("log"));
+        let options = LogOptions { record_bytes_max: 100, ..LogOptions::default() };
+        let (log, _empty) = Log::open(fs.clone(), path.clone(), options).unwrap();
+        let shared = Shared::new(Arc::default(), Default::default(), false);
+        let (events, told) = crossbeam_channel::unbounded();
+        let (id, name) = (RelationId(2), "out".to_string());
+        let logger = Logger { id, name, shared, fs, dir: path, opened: None, connector: None, events };
+        assert!(!logger.log_group(&log, step(1)));
+        let Ok(Event::SinkFailed(RelationId(2), error)) = told.try_recv() else { panic!("the job is to stop") };
+        assert_eq!(error.state, SqlState::LIMIT_EXCEEDED);
     }
 }

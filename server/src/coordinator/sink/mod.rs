@@ -26,6 +26,7 @@ pub use opening::{Back, Returning};
 use super::Event;
 use super::handle::CoordinatorHandle;
 use super::stats::SinkStats;
+use super::unopened::open_sink;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionStart, SinkConnector, SinkStep};
@@ -119,6 +120,8 @@ pub struct SinkPlace {
     /// For rows that go into a table of ours.
     pub coordinator: CoordinatorHandle,
     pub runtime: tokio::runtime::Handle,
+    /// The server starts: what cannot be opened yet is opened later.
+    pub starting: bool,
 }
 
 impl SinkPlace {
@@ -128,7 +131,7 @@ impl SinkPlace {
                 let (coordinator, runtime) = (self.coordinator.clone(), self.runtime.clone());
                 Ok(Box::new(TableSink { sink: id, table, coordinator, runtime }))
             }
-            None => eddyline_connectors::open_sink(&definition.spec),
+            None => open_sink(&definition.spec, self.starting),
         }
     }
 

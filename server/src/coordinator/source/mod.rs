@@ -2,6 +2,7 @@
 //! it, nor when a cut is due.
 //!
 //! - `reading`: its live reader, and which columns that fills
+//! - `patient`: private readers that cannot be started yet
 //! - `waiting`: what has arrived and waits for a cut, bounded
 //! - `partition`: one of its partitions
 //! - `watermark`: what its watermark comes to, and which partitions are idle
@@ -13,6 +14,7 @@
 mod cut;
 mod merging;
 mod partition;
+mod patient;
 mod present;
 mod progress;
 mod reading;

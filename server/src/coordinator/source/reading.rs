@@ -8,8 +8,8 @@
 use super::super::history;
 use super::super::inbox::{Inbox, InboxRoom, Reader};
 use super::super::reaper::Reaper;
-use super::Source;
 use super::partition::{Partition, Waiting};
+use super::{Source, patient};
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceReader};
 use eddyline_common::{Offset, PartitionId, RelationId, Result, Timestamp};
 use eddyline_planner::catalog::Relation;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Until a reader that could not be started is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Which columns are filled for somebody who reads some. A source whose records overwrite each other is read whole.
 pub(super) fn columns_kept(relation: &Relation, read: &BTreeSet<usize>) -> Vec<bool> {
@@ -113,7 +113,7 @@ impl Source {
         let reader = if ranges.is_empty() {
             None
         } else {
-            Some(self.connector.read_columns(ranges, &columns_kept(&self.relation, read), inbox.clone())?)
+            Some(patient::read(&self.connector, ranges, columns_kept(&self.relation, read), inbox.clone())?)
         };
         Ok((inbox, reader))
     }

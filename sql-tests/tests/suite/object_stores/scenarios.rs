@@ -57,6 +57,7 @@ pub async fn checkpoints_outlive_the_local_state(store: &dyn Store) {
         // What a checkpoint brings back; the log, which goes on after it, stays.
         std::fs::remove_dir_all(server.data_dir().join("data/state")).expect("the state goes");
         server.launch().expect("the server starts again");
+        assert!(!server.data_dir().join("data/state/restored").exists(), "what a start was given takes no room after it");
         let client = server.connect().await;
         let wanted = rows - round;
         assert_eq!(number(&client, "SELECT SUM(n)::bigint FROM per_length").await, Some(wanted), "round {round}");
