@@ -36,6 +36,7 @@ pub mod match_recognize;
 mod matching;
 mod membership;
 mod merged;
+mod named_windows;
 mod names;
 mod neighbours;
 mod of_groups;
