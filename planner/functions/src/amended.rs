@@ -1,6 +1,6 @@
 //! DataFusion's functions that PostgreSQL has otherwise: what they take and give stays, what they do with it is ours, before or
 //! after they are called, or instead. DataFusion's planner calls some of them without asking a registry (`a[1]`, `x = ANY(a)`); those calls
-//! are replaced after type coercion (`checked`).
+//! are replaced after type coercion (`checked`). What counts in unsigned integers gives bigint: no type of SQL is one, and only functions of bigint take them.
 
 use super::named::known_by_name;
 use super::{bounded, lists, numbers, series, texts, times};
@@ -34,8 +34,11 @@ const ROWS: &[Row] = &[
     row("array_has_any", "array_has_any", lists::has_any),
     row("array_element", "array_element", lists::element),
     row("array_length", "array_length", lists::length),
+    row("array_ndims", "array_ndims", plain),
+    row("array_position", "array_position", plain),
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
+    row("cardinality", "cardinality", plain),
     row("abs", "abs", numbers::of_integers),
     row("gcd", "gcd", numbers::of_integers),
     row("lcm", "lcm", numbers::of_integers),
@@ -62,9 +65,14 @@ const ROWS: &[Row] = &[
     Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
 ];
 
-/// Under another name.
+/// Under another name, or for its type alone.
 fn plain(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     of.invoke_with_args(args)
+}
+
+/// Whether a function of DataFusion's gives an unsigned integer.
+fn counts(name: &str) -> bool {
+    matches!(name, "array_length" | "array_ndims" | "array_position" | "cardinality")
 }
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -118,11 +126,13 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.of.return_type(types)
+        let ty = self.of.return_type(types)?;
+        Ok(if counts(self.name) { DataType::Int64 } else { ty })
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        self.of.return_field_from_args(args)
+        let field = self.of.return_field_from_args(args)?;
+        Ok(if counts(self.name) { Arc::new(field.as_ref().clone().with_data_type(DataType::Int64)) } else { field })
     }
 
     fn is_strict(&self) -> bool {
@@ -138,6 +148,7 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        (self.run)(&self.of, args)
+        let value = (self.run)(&self.of, args)?;
+        if counts(self.name) { value.cast_to(&DataType::Int64, None) } else { Ok(value) }
     }
 }

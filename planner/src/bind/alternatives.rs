@@ -286,12 +286,12 @@ impl Typing<'_> {
     }
 
     fn sorted(&mut self, order: Vec<Sort>) -> DfResult<Vec<Sort>> {
-        let sorted = |by: Sort| -> DfResult<Sort> {
+        let key = |by: Sort| -> DfResult<Sort> {
             let expr = sorted(by.expr, self.schema)?;
             self.changed |= expr.transformed;
             Ok(Sort { expr: expr.data, ..by })
         };
-        order.into_iter().map(sorted).collect()
+        order.into_iter().map(key).collect()
     }
 
     /// The order of a window, and a frame in it without a distance: the analyzer refuses RANGE over values that have none, where GROUPS says the same.
