@@ -36,6 +36,7 @@ const ROWS: &[Row] = &[
     row("array_length", "array_length", lists::length),
     row("array_ndims", "array_ndims", plain),
     row("array_position", "array_position", plain),
+    row("array_positions", "array_positions", plain),
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
     row("cardinality", "cardinality", plain),
@@ -70,9 +71,13 @@ fn plain(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     of.invoke_with_args(args)
 }
 
-/// Whether a function of DataFusion's gives an unsigned integer.
-fn counts(name: &str) -> bool {
-    matches!(name, "array_length" | "array_ndims" | "array_position" | "cardinality")
+/// What a function gives, for what it gives in DataFusion.
+fn signed(name: &str, ty: &DataType) -> DataType {
+    match (name, ty) {
+        ("array_length" | "array_ndims" | "array_position" | "cardinality", _) => DataType::Int64,
+        ("array_positions", DataType::List(item)) => DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Int64))),
+        _ => ty.clone(),
+    }
 }
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -126,13 +131,13 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        let ty = self.of.return_type(types)?;
-        Ok(if counts(self.name) { DataType::Int64 } else { ty })
+        Ok(signed(self.name, &self.of.return_type(types)?))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let field = self.of.return_field_from_args(args)?;
-        Ok(if counts(self.name) { Arc::new(field.as_ref().clone().with_data_type(DataType::Int64)) } else { field })
+        let ty = signed(self.name, field.data_type());
+        Ok(Arc::new(field.as_ref().clone().with_data_type(ty)))
     }
 
     fn is_strict(&self) -> bool {
@@ -149,6 +154,7 @@ impl ScalarUDFImpl for Amended {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let value = (self.run)(&self.of, args)?;
-        if counts(self.name) { value.cast_to(&DataType::Int64, None) } else { Ok(value) }
+        let (given, ty) = (value.data_type(), signed(self.name, &value.data_type()));
+        if ty == given { Ok(value) } else { value.cast_to(&ty, None) }
     }
 }
