@@ -54,6 +54,7 @@ mod rows;
 pub mod session;
 mod set_operations;
 mod set_returning;
+mod slices;
 mod spellings;
 mod spread;
 mod subqueries;

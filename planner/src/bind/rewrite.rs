@@ -9,7 +9,7 @@ use super::window::{GROUP_WINDOW_PREFIX, table_read};
 use super::{
     aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, group_windows, grouping, intervals,
     json, keys, literals, match_recognize, merged, named_windows, names, of_groups, overlaps, overridden, recursive, rows, set_returning,
-    spellings, subqueries, unknown,
+    slices, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -219,6 +219,7 @@ impl VisitorMut for Rewriter<'_> {
             *expr = compared;
         }
         intervals::take_sign(expr);
+        slices::rewrite(expr);
         catalog_queries::rewrite_expr(expr);
         if let Expr::Interval(interval) = expr
             && let Err(error) = intervals::rewrite(interval)
