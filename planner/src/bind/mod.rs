@@ -14,6 +14,7 @@ mod catalog_queries;
 mod chains;
 pub mod chosen;
 mod columns;
+mod commas;
 mod common;
 mod constants;
 mod ctes;

@@ -7,9 +7,9 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_PREFIX, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, group_windows, grouping, intervals,
-    json, keys, literals, match_recognize, merged, named_windows, names, of_groups, overlaps, overridden, recursive, rows, set_returning,
-    slices, spellings, subqueries, unknown,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, commas, constants, distinct, distinct_on, group_windows, grouping,
+    intervals, json, keys, literals, match_recognize, merged, named_windows, names, of_groups, overlaps, overridden, recursive, rows,
+    set_returning, slices, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -140,6 +140,7 @@ impl VisitorMut for Rewriter<'_> {
         subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select, &|name| self.is_scalar(name));
+        commas::rewrite(&mut select.from);
         literals::keep_in_select(select);
         self.windows.push(group_windows::of_select(select).cloned());
         group_windows::rewrite(select)
