@@ -117,7 +117,7 @@ impl KeyCodec {
         assert_eq!(columns.len(), self.types.len(), "a column for every key type");
         out.data.clear();
         out.ends.clear();
-        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), self.exact)).collect();
+        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), self.exact, NULL)).collect();
         out.ends.reserve(rows);
         for row in 0..rows {
             for encoder in &encoders {
@@ -153,7 +153,8 @@ pub struct ColumnOrder {
 const LATE_NULL: u8 = 2;
 
 /// Encodes orders: bytes that compare as ORDER BY does. They are not decoded; a row that is ordered carries its columns
-/// beside them. A column is a tag (0 or 2 = null, 1 = value) and then its key's bytes, complemented if it is descending.
+/// beside them. A column is a tag (0 or 2 = null, 1 = value) and then its key's bytes, complemented if it is descending. A
+/// null within a list or struct is 2, larger than everything, as in PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct OrderCodec {
     types: Vec<DataType>,
@@ -172,7 +173,7 @@ impl OrderCodec {
     pub fn encode(&self, columns: &[ArrayRef], rows: usize, out: &mut KeyRows) {
         assert_eq!(columns.len(), self.types.len(), "a column for every order");
         out.clear();
-        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), false)).collect();
+        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), false, LATE_NULL)).collect();
         for row in 0..rows {
             for (encoder, order) in encoders.iter().zip(&self.orders) {
                 let start = out.data.len();
@@ -300,17 +301,19 @@ enum ColumnEncoder<'a> {
     Interval(&'a IntervalMonthDayNanoArray),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
-    /// A list or a map: its offsets, and its items or entries.
+    /// A list or a map: its offsets, its items or entries, and the tag of a null among them.
     List {
         of: &'a dyn Array,
         offsets: &'a [i32],
         items: Box<ColumnEncoder<'a>>,
+        null: u8,
     },
-    Struct(&'a StructArray, Vec<ColumnEncoder<'a>>),
+    /// A struct, its fields, and the tag of a null among them.
+    Struct(&'a StructArray, Vec<ColumnEncoder<'a>>, u8),
 }
 
 impl<'a> ColumnEncoder<'a> {
-    fn new(array: &'a dyn Array, exact: bool) -> Self {
+    fn new(array: &'a dyn Array, exact: bool, null: u8) -> Self {
         use DataType::*;
         match array.data_type() {
             Null => ColumnEncoder::Null,
@@ -336,16 +339,18 @@ impl<'a> ColumnEncoder<'a> {
             Binary => ColumnEncoder::Bytes(array.as_binary()),
             List(_) => {
                 let list = array.as_list::<i32>();
-                let items = Box::new(ColumnEncoder::new(list.values().as_ref(), exact));
-                ColumnEncoder::List { of: list, offsets: list.value_offsets(), items }
+                let items = Box::new(ColumnEncoder::new(list.values().as_ref(), exact, null));
+                ColumnEncoder::List { of: list, offsets: list.value_offsets(), items, null }
             }
             Map(_, _) => {
                 let map = array.as_map();
-                ColumnEncoder::List { of: map, offsets: map.value_offsets(), items: Box::new(ColumnEncoder::new(map.entries(), exact)) }
+                let items = Box::new(ColumnEncoder::new(map.entries(), exact, null));
+                ColumnEncoder::List { of: map, offsets: map.value_offsets(), items, null }
             }
             Struct(_) => {
                 let array = array.as_struct();
-                ColumnEncoder::Struct(array, array.columns().iter().map(|c| ColumnEncoder::new(c.as_ref(), exact)).collect())
+                let fields = array.columns().iter().map(|c| ColumnEncoder::new(c.as_ref(), exact, null)).collect();
+                ColumnEncoder::Struct(array, fields, null)
             }
             other => unreachable!("the codec refuses {other}"),
         }
@@ -382,24 +387,33 @@ impl<'a> ColumnEncoder<'a> {
             }
             ColumnEncoder::Text(a) => put_bytes(a.is_valid(row), a.value(row).as_bytes(), out),
             ColumnEncoder::Bytes(a) => put_bytes(a.is_valid(row), a.value(row), out),
-            ColumnEncoder::List { of, offsets, items } => {
+            ColumnEncoder::List { of, offsets, items, null } => {
                 if of.is_null(row) {
                     return out.push(NULL);
                 }
                 out.push(VALUE);
                 for item in offsets[row] as usize..offsets[row + 1] as usize {
                     out.push(VALUE);
-                    items.encode(item, out);
+                    items.encode_part(item, *null, out);
                 }
                 out.push(NULL);
             }
-            ColumnEncoder::Struct(a, fields) => {
+            ColumnEncoder::Struct(a, fields, null) => {
                 if a.is_null(row) {
                     return out.push(NULL);
                 }
                 out.push(VALUE);
-                fields.iter().for_each(|f| f.encode(row, out));
+                fields.iter().for_each(|f| f.encode_part(row, *null, out));
             }
+        }
+    }
+
+    /// As `encode`, with another tag for null.
+    fn encode_part(&self, row: usize, null: u8, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.encode(row, out);
+        if out[start] == NULL {
+            out[start] = null;
         }
     }
 }

@@ -137,6 +137,25 @@ fn orders_compare_as_order_by_does() {
 }
 
 #[test]
+fn nulls_within_lists_are_larger_than_everything() {
+    let list = |items: &[Option<i32>]| Some(items.to_vec());
+    let values = [list(&[Some(1), None]), list(&[Some(1), Some(2)]), list(&[None, Some(1)]), None, list(&[Some(1)]), list(&[])];
+    let values: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(values));
+    let sorted = |descending| {
+        let order = ColumnOrder { descending, nulls_first: descending };
+        let codec = OrderCodec::new(vec![(values.data_type().clone(), order)]).unwrap();
+        let mut keys = KeyRows::default();
+        codec.encode(std::slice::from_ref(&values), values.len(), &mut keys);
+        assert!(keys.iter().all(|key| codec.first_len(key).unwrap() == key.len()));
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| keys.row(*a).cmp(keys.row(*b)));
+        order
+    };
+    assert_eq!(sorted(false), [5, 4, 1, 0, 2, 3]);
+    assert_eq!(sorted(true), [3, 2, 0, 1, 4, 5]);
+}
+
+#[test]
 fn exact_floats_keep_their_bits() {
     let values = Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, f64::INFINITY, -1.5]);
     let codec = KeyCodec::exact(vec![DataType::Float64]).unwrap();

@@ -1,6 +1,6 @@
 //! DataFusion's functions that PostgreSQL has otherwise: what they take and give stays, what they do with it is ours, before or
 //! after they are called, or instead. DataFusion's planner calls some of them without asking a registry (`a[1]`, `x = ANY(a)`); those calls
-//! are replaced after type coercion (`checked`).
+//! are replaced after type coercion (`checked`). What counts in unsigned integers gives bigint: no type of SQL is one, and only functions of bigint take them.
 
 use super::named::known_by_name;
 use super::{bounded, lists, numbers, series, texts, times};
@@ -34,8 +34,12 @@ const ROWS: &[Row] = &[
     row("array_has_any", "array_has_any", lists::has_any),
     row("array_element", "array_element", lists::element),
     row("array_length", "array_length", lists::length),
+    row("array_ndims", "array_ndims", plain),
+    row("array_position", "array_position", plain),
+    row("array_positions", "array_positions", plain),
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
+    row("cardinality", "cardinality", plain),
     row("abs", "abs", numbers::of_integers),
     row("gcd", "gcd", numbers::of_integers),
     row("lcm", "lcm", numbers::of_integers),
@@ -62,9 +66,18 @@ const ROWS: &[Row] = &[
     Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
 ];
 
-/// Under another name.
+/// Under another name, or for its type alone.
 fn plain(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     of.invoke_with_args(args)
+}
+
+/// What a function gives, for what it gives in DataFusion.
+fn signed(name: &str, ty: &DataType) -> DataType {
+    match (name, ty) {
+        ("array_length" | "array_ndims" | "array_position" | "cardinality", _) => DataType::Int64,
+        ("array_positions", DataType::List(item)) => DataType::List(Arc::new(item.as_ref().clone().with_data_type(DataType::Int64))),
+        _ => ty.clone(),
+    }
 }
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
@@ -118,11 +131,13 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        self.of.return_type(types)
+        Ok(signed(self.name, &self.of.return_type(types)?))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        self.of.return_field_from_args(args)
+        let field = self.of.return_field_from_args(args)?;
+        let ty = signed(self.name, field.data_type());
+        Ok(Arc::new(field.as_ref().clone().with_data_type(ty)))
     }
 
     fn is_strict(&self) -> bool {
@@ -138,6 +153,8 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        (self.run)(&self.of, args)
+        let value = (self.run)(&self.of, args)?;
+        let (given, ty) = (value.data_type(), signed(self.name, &value.data_type()));
+        if ty == given { Ok(value) } else { value.cast_to(&ty, None) }
     }
 }

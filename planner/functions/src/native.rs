@@ -24,7 +24,7 @@ pub enum Arg {
     /// A text, or what `Time` makes of a time.
     TextOrTime,
     BigInt,
-    /// A text is read as one.
+    /// A text is read as one. The binder has a difference of times for a duration, until it is replaced.
     Interval,
     /// A timestamp of either kind; dates and texts become timestamps without a zone.
     Time,
@@ -42,13 +42,13 @@ impl Arg {
         Some(match (self, given) {
             (Arg::Any, given) => given.clone(),
             (Arg::TimeOrNumber, number) if number.is_numeric() => number.clone(),
-            (Arg::TimeOrNumber, DataType::Interval(_)) => SqlType::Interval.to_arrow(),
+            (Arg::TimeOrNumber, DataType::Interval(_) | DataType::Duration(_)) => SqlType::Interval.to_arrow(),
             (Arg::TimeOrNumber, other) => return Arg::Time.coerce(other),
             (Arg::Time, DataType::Timestamp(_, Some(_))) => SqlType::TimestampTz.to_arrow(),
             (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
             (Arg::Time, text) if text.is_string() => timestamp(),
             (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
-            (Arg::Interval, DataType::Interval(_) | DataType::Null) => SqlType::Interval.to_arrow(),
+            (Arg::Interval, DataType::Interval(_) | DataType::Duration(_) | DataType::Null) => SqlType::Interval.to_arrow(),
             (Arg::Interval, text) if text.is_string() => SqlType::Interval.to_arrow(),
             (Arg::Moment, DataType::Time32(_) | DataType::Time64(_)) => SqlType::Time.to_arrow(),
             (Arg::Moment, other) => return Arg::Time.coerce(other),

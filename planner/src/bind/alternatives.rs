@@ -16,9 +16,13 @@ use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
+use datafusion::logical_expr::expr::{
+    Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison, Sort, WindowFunctionParams,
+};
 use datafusion::logical_expr::expr_schema::cast_subquery;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, Projection, Subquery, Union};
+use datafusion::logical_expr::{
+    Distinct, Expr, LogicalPlan, Operator, Projection, Subquery, Union, WindowFrame, WindowFrameBound, WindowFrameUnits,
+};
 use eddyline_common::SqlType;
 use std::fmt;
 use std::sync::Arc;
@@ -134,6 +138,12 @@ fn with_settled(plan: &LogicalPlan, columns: &[Settled]) -> DfResult<LogicalPlan
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
 }
 
+/// Whether a frame of RANGE or GROUPS counts.
+fn has_distance(frame: &WindowFrame) -> bool {
+    let counts = |bound: &WindowFrameBound| !bound.is_unbounded() && *bound != WindowFrameBound::CurrentRow;
+    frame.units != WindowFrameUnits::Rows && (counts(&frame.start_bound) || counts(&frame.end_bound))
+}
+
 pub fn in_expr(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     expr.up(|e| {
         let mut typing = Typing { schema, changed: false };
@@ -189,16 +199,26 @@ impl Typing<'_> {
                     None => Expr::Cast(Cast { expr, field }),
                 }
             }
-            Expr::AggregateFunction(mut call) if call.func.name() == "avg" => {
-                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
+            Expr::AggregateFunction(mut call) => {
+                if call.func.name() == "avg" {
+                    call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
+                }
+                // The order of others is that of what they are of.
+                if !call.params.distinct && !call.func.supports_within_group_clause() {
+                    call.params.order_by = self.sorted(std::mem::take(&mut call.params.order_by))?;
+                }
                 Expr::AggregateFunction(call)
             }
-            Expr::WindowFunction(mut call) if call.fun.name() == "avg" => {
-                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
-                Expr::WindowFunction(call)
-            }
-            Expr::WindowFunction(mut call) if matches!(call.fun.name(), "lag" | "lead") => {
-                call.params.args = self.with_default(std::mem::take(&mut call.params.args));
+            Expr::WindowFunction(mut call) => {
+                let args = std::mem::take(&mut call.params.args);
+                call.params.args = match call.fun.name() {
+                    "avg" => self.averaged(args)?,
+                    "lag" | "lead" => self.with_default(args),
+                    _ => args,
+                };
+                if !has_distance(&call.params.window_frame) {
+                    self.frame(&mut call.params)?;
+                }
                 Expr::WindowFunction(call)
             }
             Expr::Case(case) => Expr::Case(self.case(case)?),
@@ -260,6 +280,30 @@ impl Typing<'_> {
         let lengths = averaged(&args, self.schema)?;
         self.changed |= lengths.is_some();
         Ok(lengths.unwrap_or(args))
+    }
+
+    fn sorted(&mut self, order: Vec<Sort>) -> DfResult<Vec<Sort>> {
+        let key = |by: Sort| -> DfResult<Sort> {
+            let expr = sorted(by.expr, self.schema)?;
+            self.changed |= expr.transformed;
+            Ok(Sort { expr: expr.data, ..by })
+        };
+        order.into_iter().map(key).collect()
+    }
+
+    /// The order of a window, and a frame in it without a distance: the analyzer refuses RANGE over values that have none, where GROUPS says the same.
+    fn frame(&mut self, window: &mut WindowFunctionParams) -> DfResult<()> {
+        use DataType::{Binary, Struct, Time64};
+        window.order_by = self.sorted(std::mem::take(&mut window.order_by))?;
+        let frame = &mut window.window_frame;
+        if frame.units == WindowFrameUnits::Range
+            && let Some(first) = window.order_by.first()
+            && matches!(type_of(&first.expr, self.schema), Ok(Binary | Struct(_) | Time64(_)))
+        {
+            *frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, frame.start_bound.clone(), frame.end_bound.clone());
+            self.changed = true;
+        }
+        Ok(())
     }
 
     /// The arguments of LAG or LEAD.

@@ -2,6 +2,7 @@
 //! however it is spelled, repeated and arranged. So what ON names is put in front of the order while names have no meaning yet, and when they have one,
 //! the order that was written is compared with it and takes its place. What is sorted by already adds nothing.
 
+use super::common::sorted;
 use super::grouping::at_position;
 use crate::error::into_datafusion;
 use crate::walk::WalkPlan;
@@ -31,6 +32,10 @@ pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = plan.up_with_subqueries(|node| match node {
         LogicalPlan::Distinct(Distinct::On(mut distinct)) => {
             arrange(&mut distinct)?;
+            let named = distinct.on_expr.len();
+            for by in distinct.sort_expr.iter_mut().flatten().skip(named) {
+                by.expr = sorted(by.expr.clone(), distinct.input.schema())?.data;
+            }
             Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(distinct))))
         }
         other => Ok(Transformed::no(other)),

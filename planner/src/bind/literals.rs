@@ -43,31 +43,17 @@ pub fn keep_in_query(query: &mut Query) {
     }
 }
 
-/// The positions in GROUP BY, and the frames of WINDOW.
+/// The positions in GROUP BY.
 pub fn keep_in_select(select: &mut Select) {
-    flag_windows(select, true);
     if let GroupByExpr::Expressions(items, _) = &mut select.group_by {
         items.iter_mut().for_each(keep);
     }
 }
 
 /// The binder takes the numbers of frames without the flag.
-pub fn bare_in_select(select: &mut Select) {
-    flag_windows(select, false);
-}
-
-/// The same for the frame of a function.
 pub fn bare_in_expr(expr: &mut Expr) {
     if let Expr::Function(Function { over: Some(WindowType::WindowSpec(window)), .. }) = expr {
         flag_frame(window, false);
-    }
-}
-
-fn flag_windows(select: &mut Select, kept: bool) {
-    for NamedWindowDefinition(_, window) in &mut select.named_window {
-        if let NamedWindowExpr::WindowSpec(window) = window {
-            flag_frame(window, kept);
-        }
     }
 }
 

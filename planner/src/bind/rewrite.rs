@@ -7,9 +7,9 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_PREFIX, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, group_windows, grouping, intervals,
-    json, keys, literals, match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings,
-    subqueries, unknown,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, commas, constants, distinct, distinct_on, group_windows, grouping,
+    intervals, json, keys, literals, match_recognize, merged, named_windows, names, of_groups, overlaps, overridden, recursive, rows,
+    set_returning, slices, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -105,6 +105,7 @@ impl VisitorMut for Rewriter<'_> {
                 }
                 _ => &mut [],
             };
+            named_windows::resolve(select, order)?;
             distinct::rewrite(select, order)?;
             self.check_windows(select, order)?;
             self.rewrite_names(select, order)?;
@@ -123,6 +124,7 @@ impl VisitorMut for Rewriter<'_> {
             not_sampled(&table.relation)?;
             table.joins.iter().try_for_each(|join| not_sampled(&join.relation))?;
         }
+        named_windows::resolve(select, &mut [])?;
         self.check_windows(select, &mut [])?;
         self.rewrite_names(select, &mut [])?;
         let scope = names::in_from(&select.from);
@@ -138,13 +140,13 @@ impl VisitorMut for Rewriter<'_> {
         subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select, &|name| self.is_scalar(name));
+        commas::rewrite(&mut select.from);
         literals::keep_in_select(select);
         self.windows.push(group_windows::of_select(select).cloned());
         group_windows::rewrite(select)
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
-        literals::bare_in_select(select);
         grouping::one_group(select, self.catalog);
         self.found.of_groups |= of_groups::mark(select, &self.scopes, &Known::new(self.catalog, &self.ctes));
         self.scopes.pop();
@@ -219,6 +221,7 @@ impl VisitorMut for Rewriter<'_> {
             *expr = compared;
         }
         intervals::take_sign(expr);
+        slices::rewrite(expr);
         catalog_queries::rewrite_expr(expr);
         if let Expr::Interval(interval) = expr
             && let Err(error) = intervals::rewrite(interval)

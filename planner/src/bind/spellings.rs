@@ -367,7 +367,8 @@ fn unit_expr(unit: &Ident) -> Expr {
     Expr::Value(Value::SingleQuotedString(unit.value.clone()).with_span(unit.span))
 }
 
-fn number(text: &str) -> Expr {
+/// A number, as it is written.
+pub fn number(text: &str) -> Expr {
     Expr::Value(Value::Number(text.to_string(), false).with_empty_span())
 }
 

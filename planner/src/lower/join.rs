@@ -200,7 +200,8 @@ impl Lowering<'_> {
 
     pub(super) fn check_key_types(&self, left: &Input, right: &Input) -> Result<()> {
         let type_of = |input: &Input, at: usize| self.nodes[input.node].columns[input.keys[at]].ty.clone();
-        if let Some(at) = (0..left.keys.len()).find(|at| type_of(left, *at) != type_of(right, *at)) {
+        // Texts are compared as they are stored, whatever their lengths.
+        if let Some(at) = (0..left.keys.len()).find(|at| type_of(left, *at).to_arrow() != type_of(right, *at).to_arrow()) {
             let message = format!("a join of type {} with type {} is not supported", type_of(left, at), type_of(right, at));
             return Err(SqlError::unsupported(message).with_hint("Cast one side to the type of the other."));
         }

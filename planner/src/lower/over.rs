@@ -260,12 +260,13 @@ fn frame(call: &WindowFunction, order: &[OrderKey], inputs: &Inputs) -> Result<F
     let frame = &call.params.window_frame;
     let unit = match frame.units {
         WindowFrameUnits::Rows => FrameUnit::Rows,
-        WindowFrameUnits::Range => FrameUnit::Range,
-        WindowFrameUnits::Groups => return Err(refused("an OVER window of GROUPS", "Use ROWS or RANGE.")),
+        // They differ in what a distance is.
+        WindowFrameUnits::Range | WindowFrameUnits::Groups => FrameUnit::Range,
     };
-    let distance = |value: &ScalarValue| match unit {
-        FrameUnit::Rows => rows(value),
-        FrameUnit::Range => match order {
+    let distance = |value: &ScalarValue| match frame.units {
+        WindowFrameUnits::Rows => rows(value),
+        WindowFrameUnits::Groups => Err(refused("an OVER window of GROUPS", "Use ROWS or RANGE.")),
+        WindowFrameUnits::Range => match order {
             [key] => range(value, &inputs.columns[key.column].ty),
             _ => Err(SqlError::internal("a frame of a distance has one order")),
         },
