@@ -104,6 +104,37 @@ fn folders_by_value_and_csv() {
 }
 
 #[test]
+fn a_step_of_more_folders_than_may_be_open() {
+    for format in ["json", "parquet"] {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = FilesystemSink::new(&spec(dir.path(), &[("partition_by", "city"), ("format", format)])).unwrap();
+        let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+        writer.write(step(1), &rows(&[-1], &[Some("0")])).unwrap();
+        // Each folder twice, far from each other; that of the step before is among them.
+        let ids: Vec<i64> = (0..2 * OPEN_FILES_MAX as i64 + 20).collect();
+        let names: Vec<String> = ids.iter().map(|id| (id % (OPEN_FILES_MAX as i64 + 10)).to_string()).collect();
+        let cities: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+        writer.write(step(2), &rows(&ids, &cities)).unwrap();
+        assert_eq!(writer.flush(false).unwrap(), Some(2), "what shows in part is finished");
+        if format == "json" {
+            let of = |(id, name): (&i64, &String)| format!("city={name}:{{\"id\":{id}}}");
+            let wanted: BTreeSet<String> = ids.iter().chain([&-1]).zip(names.iter().chain([&"0".to_string()])).map(of).collect();
+            assert_eq!(shown(dir.path()), wanted);
+        }
+        let files = || {
+            let each = fs::read_dir(dir.path()).unwrap().flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+            each.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(files().len(), OPEN_FILES_MAX + 10, "one in each folder");
+        drop(writer);
+        sink.open(2, Arc::new(Nobody)).unwrap();
+        assert_eq!(files().len(), OPEN_FILES_MAX + 10, "what was acknowledged stays");
+        sink.open(0, Arc::new(Nobody)).unwrap();
+        assert!(files().is_empty(), "what was not comes again");
+    }
+}
+
+#[test]
 fn parquet_by_folder_in_row_groups() {
     for compression in ["snappy", "zstd", "gzip", "lz4", "none"] {
         let dir = tempfile::tempdir().unwrap();
