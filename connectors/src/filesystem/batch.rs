@@ -5,7 +5,7 @@ use super::PARTITION;
 use super::catalogue::{File, PLACE_MAX, place_of};
 use super::folders::FolderColumns;
 use super::packing::Packing;
-use crate::format::csv::CsvSyntax;
+use crate::format::split::Splitter;
 use crate::format::{self, DecodedRows, PayloadColumn, Record, RecordDecoder, undecodable};
 use arrow::array::{
     ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array, new_empty_array,
@@ -46,10 +46,10 @@ pub struct Layout {
     keyed: bool,
     /// The first record of a file names the columns.
     pub header: bool,
+    /// Takes lines apart.
+    pub splitter: Splitter,
     /// Lines are text of a format, and not to be taken as they are: one with nothing on it is no record, and a mark before the first is no part of it.
     is_text: bool,
-    /// What is between fields, of CSV: a line of nothing else is a record.
-    delimiter: Option<u8>,
     /// Files are not lines: their rows are read by number (`parquet`).
     pub by_rows: bool,
     /// `None`: as a file's name says.
@@ -95,10 +95,10 @@ impl Layout {
             options.insert(options::FORMAT.to_string(), "json".to_string());
         }
         let packing = if by_rows { Some(Packing::None) } else { Packing::of_option(spec.options.get(options::COMPRESSION)) };
-        let delimiter = if is("csv") { Some(CsvSyntax::new(&spec.options)?.delimiter) } else { None };
         let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();
         let layout = Layout {
             schema: Arc::new(Schema::new(fields)),
+            splitter: Splitter::new(&options)?,
             options,
             payload,
             folders: FolderColumns::new(folders),
@@ -106,7 +106,6 @@ impl Layout {
             keyed,
             header: is("csv") && options::boolean(&spec.options, options::CSV_HEADER),
             is_text: !is("raw"),
-            delimiter,
             by_rows,
             packing,
         };
@@ -122,11 +121,6 @@ impl Layout {
     pub fn end_of(&self, file: &File) -> u64 {
         // How many rows or bytes there are inside is known only once it has been read.
         if self.by_rows || self.packing_of(file) != Packing::None { PLACE_MAX } else { file.bytes }
-    }
-
-    /// Whether a line is none of the records.
-    fn is_blank(&self, record: &[u8]) -> bool {
-        self.is_text && record.iter().all(|byte| byte.is_ascii_whitespace() && Some(*byte) != self.delimiter)
     }
 
     /// Which payload columns are kept, of those of the source.
@@ -176,7 +170,7 @@ impl BatchBuilder {
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         let mark: &[u8] = if layout.is_text && place_of(offset).1 == 0 { BYTE_ORDER_MARK } else { b"" };
         let record = record.strip_prefix(mark).unwrap_or(record);
-        if layout.is_blank(record) {
+        if layout.is_text && layout.splitter.is_blank(record) {
             return;
         }
         self.bytes += record.len();

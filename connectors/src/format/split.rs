@@ -24,6 +24,15 @@ impl Splitter {
             Splitter::Csv(syntax) => csv_record_len(syntax, bytes),
         }
     }
+
+    /// Whether a line is no record. Delimiters alone are one, of nulls, also if they are blanks.
+    pub fn is_blank(&self, line: &[u8]) -> bool {
+        let delimiter = match self {
+            Splitter::Lines => None,
+            Splitter::Csv(syntax) => Some(syntax.delimiter),
+        };
+        line.iter().all(|byte| byte.is_ascii_whitespace() && Some(*byte) != delimiter)
+    }
 }
 
 fn csv_record_len(syntax: &CsvSyntax, bytes: &[u8]) -> Option<usize> {
@@ -110,6 +119,9 @@ mod tests {
         // A quote within a field is a character.
         assert_eq!(split(csv, "1,5\"\n2,6\n"), ["1,5\"\n", "2,6\n", ""]);
         assert_eq!(split(csv, "1,5\"\"\n\"\"\"\",6\"\"\"\n3,7\n"), ["1,5\"\"\n", "\"\"\"\",6\"\"\"\n", "3,7\n", ""]);
+        let tabs = [("format", "csv"), ("csv.field-delimiter", "\\t")].map(|(key, value)| (key.to_string(), value.to_string()));
+        let tabs = Splitter::new(&BTreeMap::from(tabs)).unwrap();
+        assert!(tabs.is_blank(b" \r\n") && !tabs.is_blank(b"\t\n") && Splitter::Lines.is_blank(b"\t\n"));
         let escaped = &[("format", "csv"), ("csv.escape-character", "\\"), ("csv.allow-comments", "true")];
         assert_eq!(split(escaped, "#\"\n1,\"\\\"\n\"\n2,"), ["#\"\n", "1,\"\\\"\n\"\n", "2,"]);
     }
