@@ -100,6 +100,10 @@ fn folders_by_value_and_csv() {
     let mut wanted = set(&["city=a%2Fb:1", "city=a%2Fb:3", "city=__HIVE_DEFAULT_PARTITION__:2"]);
     wanted.extend([header("city=a%2Fb"), header("city=__HIVE_DEFAULT_PARTITION__")]);
     assert_eq!(shown(dir.path()), wanted);
+    // A text is no NULL, whatever it is.
+    writer.write(step(2), &rows(&[4], &[Some("__HIVE_DEFAULT_PARTITION__")])).unwrap();
+    assert_eq!(writer.flush(true).unwrap(), Some(2));
+    assert!(shown(dir.path()).contains("city=%5F_HIVE_DEFAULT_PARTITION__:4"));
     assert!(FilesystemSink::new(&spec(Path::new("relative"), &[])).is_err());
 }
 
