@@ -147,7 +147,14 @@ fn clean_folder(dir: &Path, hidden: &str, levels: usize, is_stale: &dyn Fn(&str)
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> SqlError {
-    SqlError::from(std::io::Error::new(error.kind(), format!("cannot {what} \"{}\": {error}", path.display())))
+    let failure = SqlError::from(std::io::Error::new(error.kind(), format!("cannot {what} \"{}\": {error}", path.display())));
+    match error.kind() {
+        // It stays so: the value is in the sink's log.
+        std::io::ErrorKind::InvalidFilename => failure.with_hint(
+            "The value of a column that makes folders is too long for the file system. Drop the sink, and create it of a query that cuts such values.",
+        ),
+        _ => failure,
+    }
 }
 
 /// A file on its way, of which nobody sees anything yet. Dropped, it never was.
