@@ -104,7 +104,8 @@ fn folders_by_value_and_csv() {
     writer.write(step(2), &rows(&[4], &[Some("__HIVE_DEFAULT_PARTITION__")])).unwrap();
     assert_eq!(writer.flush(true).unwrap(), Some(2));
     assert!(shown(dir.path()).contains("city=%5F_HIVE_DEFAULT_PARTITION__:4"));
-    let refused = writer.write(step(3), &rows(&[5], &[Some(&"x".repeat(300))])).unwrap_err();
+    let long = "x".repeat(300);
+    let refused = writer.write(step(3), &rows(&[5], &[Some(long.as_str())])).unwrap_err();
     assert!(refused.hint.is_some_and(|hint| hint.contains("too long for the file system")), "{}", refused.message);
     assert!(FilesystemSink::new(&spec(Path::new("relative"), &[])).is_err());
 }
