@@ -166,7 +166,12 @@ pub struct Upload {
 
 enum Target {
     /// `root`: the sink's folder.
-    File { file: BufWriter<File>, unfinished: PathBuf, path: PathBuf, root: PathBuf },
+    File {
+        file: BufWriter<File>,
+        unfinished: PathBuf,
+        path: PathBuf,
+        root: PathBuf,
+    },
     Object(Object),
 }
 
