@@ -180,9 +180,10 @@ pub fn instant(micros: i64) -> Option<i64> {
     (-210_866_803_200_000_000..i64::MAX).contains(&micros).then_some(micros)
 }
 
-/// Days since 1970 that are a date: those of PostgreSQL go from 4714 BC to 5874897.
+/// Days since 1970 that are a date: those of PostgreSQL go from 4714 BC to 5874897. The least and the greatest number there are stand for its infinite
+/// ones, as Debezium writes them.
 pub fn day(days: i64) -> Option<i32> {
-    i32::try_from(days).ok().filter(|days| (-2_440_588..2_145_042_906).contains(days))
+    i32::try_from(days).ok().filter(|days| matches!(*days, -2_440_588..2_145_042_906 | i32::MIN | i32::MAX))
 }
 
 #[cfg(test)]

@@ -184,8 +184,9 @@ mod tests {
         for (ty, good, bad) in [
             (SqlType::Time, Native::TimeOfDay(MICROS_PER_DAY - 1), Native::TimeOfDay(MICROS_PER_DAY)),
             (SqlType::Time, Native::TimeOfDay(0), Native::TimeOfDay(-1)),
-            (SqlType::Date, Native::Days(2_145_042_905), Native::Days(i32::MAX.into())),
-            (SqlType::Date, Native::Days(-2_440_588), Native::Days(i32::MIN.into())),
+            (SqlType::Date, Native::Days(2_145_042_905), Native::Days(2_145_042_906)),
+            (SqlType::Date, Native::Days(-2_440_588), Native::Days(-2_440_589)),
+            (SqlType::Date, Native::Days(i32::MAX.into()), Native::Days(i64::MAX)),
             (SqlType::Timestamp, Native::Instant(i64::MAX - 1), Native::Instant(i64::MAX)),
             (SqlType::Timestamp, Native::Days(-2_440_588), Native::Days(-2_440_589)),
             (SqlType::Real, Native::Float(3.4e38), Native::Float(1e39)),
