@@ -5,6 +5,7 @@ use super::PARTITION;
 use super::catalogue::{File, PLACE_MAX, place_of};
 use super::folders::FolderColumns;
 use super::packing::Packing;
+use crate::format::split::Splitter;
 use crate::format::{self, DecodedRows, PayloadColumn, Record, RecordDecoder, undecodable};
 use arrow::array::{
     ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array, new_empty_array,
@@ -45,6 +46,8 @@ pub struct Layout {
     keyed: bool,
     /// The first record of a file names the columns.
     pub header: bool,
+    /// Takes lines apart.
+    pub splitter: Splitter,
     /// Lines are text of a format, and not to be taken as they are: one with nothing on it is no record, and a mark before the first is no part of it.
     is_text: bool,
     /// Files are not lines: their rows are read by number (`parquet`).
@@ -95,6 +98,7 @@ impl Layout {
         let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();
         let layout = Layout {
             schema: Arc::new(Schema::new(fields)),
+            splitter: Splitter::new(&options)?,
             options,
             payload,
             folders: FolderColumns::new(folders),
@@ -166,7 +170,7 @@ impl BatchBuilder {
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         let mark: &[u8] = if layout.is_text && place_of(offset).1 == 0 { BYTE_ORDER_MARK } else { b"" };
         let record = record.strip_prefix(mark).unwrap_or(record);
-        if layout.is_text && record.trim_ascii().is_empty() {
+        if layout.is_text && layout.splitter.is_blank(record) {
             return;
         }
         self.bytes += record.len();

@@ -9,6 +9,8 @@ use eddyline_common::{Result, SqlType};
 
 /// What Hive calls the folder of NULL.
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+/// The folder of the text that is that name.
+const NULL_FOLDER_AS_TEXT: &str = "%5F_HIVE_DEFAULT_PARTITION__";
 
 /// The columns of a source that its files lack.
 pub struct FolderColumns {
@@ -69,6 +71,7 @@ pub fn folder_of(columns: &[(String, SqlType)], writers: &[ValueWriter], row: us
             match (ty, &scratch[..]) {
                 (SqlType::Boolean, b"t") => folder.push_str("true"),
                 (SqlType::Boolean, _) => folder.push_str("false"),
+                (_, text) if text == NULL_FOLDER.as_bytes() => folder.push_str(NULL_FOLDER_AS_TEXT),
                 (_, text) => escape(text, &mut folder),
             }
         }
@@ -118,6 +121,8 @@ mod tests {
         let values = columns.values("out/day=7/b=a%2Fb%3D%zz/part.json").unwrap().unwrap();
         assert_eq!((values[0].as_primitive::<Int32Type>().value(0), values[1].as_string::<i32>().value(0)), (7, "a/b=%zz"));
         assert!(columns.values("day=__HIVE_DEFAULT_PARTITION__/b=/x").unwrap().unwrap()[0].is_null(0));
+        let named = columns.values(&format!("day=1/b={NULL_FOLDER_AS_TEXT}/x")).unwrap().unwrap();
+        assert_eq!(named[1].as_string::<i32>().value(0), NULL_FOLDER);
         let flag = FolderColumns::new(vec![column("b", SqlType::Boolean, true)]);
         for (text, wanted) in [("t", true), ("false", false), ("f", false), ("true", true)] {
             let values = flag.values(&format!("b={text}/p")).unwrap().map(|v| v[0].as_boolean().value(0));

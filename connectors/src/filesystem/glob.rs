@@ -1,5 +1,6 @@
 //! Patterns of paths: `*` any characters but `/`, `**` any directories, `?` one character, `[a-z]` one of them, `{a,b}`
-//! one of these. Hidden files, whose name begins with `.` or `_`, fit no pattern that does not spell that out.
+//! one of these. Hidden files, whose name begins with `.` or `_`, fit no pattern that does not spell that out; a folder `_a=1`, of
+//! a column whose name begins so, is none.
 
 use eddyline_common::{Result, SqlError, SqlState};
 
@@ -55,14 +56,14 @@ fn expand(pattern: &str, depth: usize) -> Option<Vec<String>> {
 
 /// `starts`: the path is at the start of a name.
 fn fits(pattern: &[char], path: &[char], starts: bool) -> bool {
-    let hidden = starts && matches!(path.first(), Some('.' | '_'));
+    let hidden = starts && is_hidden(path);
     match pattern {
         [] => path.is_empty(),
         ['*', '*', '/', rest @ ..] if starts => {
             let next = path.iter().position(|c| *c == '/').filter(|_| !hidden);
             fits(rest, path, true) || next.is_some_and(|at| fits(pattern, &path[at + 1..], true))
         }
-        ['*', '*'] if starts => path.split(|c| *c == '/').all(|name| !matches!(name.first(), Some('.' | '_'))),
+        ['*', '*'] if starts => !hidden && path.iter().position(|c| *c == '/').is_none_or(|at| fits(pattern, &path[at + 1..], true)),
         ['*', rest @ ..] => {
             !hidden && (fits(rest, path, false) || path.first().is_some_and(|c| *c != '/') && fits(pattern, &path[1..], false))
         }
@@ -72,6 +73,16 @@ fn fits(pattern: &[char], path: &[char], starts: bool) -> bool {
             _ => false,
         },
         [literal, rest @ ..] => path.first() == Some(literal) && fits(rest, &path[1..], *literal == '/'),
+    }
+}
+
+/// Whether the name that a path begins with is a hidden one.
+fn is_hidden(path: &[char]) -> bool {
+    let is_of_column = || path.iter().position(|c| *c == '/').is_some_and(|end| path[..end].contains(&'='));
+    match path.first() {
+        Some('.') => true,
+        Some('_') => !is_of_column(),
+        _ => false,
     }
 }
 
@@ -109,7 +120,9 @@ mod tests {
             ("[a-c]{1,2}.x", &["a1.x", "c2.x"], &["d1.x", "a3.x", "b.x"]),
             ("[!a]", &["b"], &["a", "/"]),
             (".hidden", &[".hidden"], &["hidden"]),
-            ("**", &["a", "d/e/a"], &[".a", "d/_success", "_d/a"]),
+            ("**", &["a", "d/e/a", "_day=1/_hour=2/a"], &[".a", "d/_success", "_d/a", "_day=1/_a", "_a=1", ".d=1/a"]),
+            ("**/*.csv", &["_day=1/a.csv"], &["_day=1/_a.csv"]),
+            ("*/a", &["_day=1/a"], &["_day/a"]),
         ] {
             let glob = Glob::new(pattern).unwrap();
             fitting.iter().for_each(|path| assert!(glob.matches(path), "{pattern} {path}"));

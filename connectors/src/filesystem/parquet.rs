@@ -6,6 +6,7 @@
 //! file fits them, and null does. If such a column is damaged its values cannot be read, which concerns those who read it, and the rows stay.
 
 mod fit;
+mod wide_times;
 
 use super::stored::{StoredBytes, StoredFile};
 use super::text::Fault;
@@ -17,7 +18,7 @@ use eddyline_common::postgres::parse::{cut, fitting};
 use eddyline_common::{Result, SqlType};
 use fit::Fit;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
@@ -235,7 +236,11 @@ fn roots(columns: &[Column]) -> Vec<usize> {
 type Builder = ParquetRecordBatchReaderBuilder<Chunks>;
 
 fn builder_of(stored: &Arc<StoredFile>) -> Result<Builder, Fault> {
-    guarded(stored, || Builder::try_new(Chunks(stored.clone())))
+    guarded(stored, || {
+        let chunks = Chunks(stored.clone());
+        let metadata = wide_times::in_microseconds(ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::default())?)?;
+        Ok::<_, ParquetError>(Builder::new_with_metadata(chunks, metadata))
+    })
 }
 
 /// A reader of some columns from a row on.

@@ -7,7 +7,6 @@ use super::parquet::{ParquetRows, Rows};
 use super::stored::StoredFile;
 use super::text::{Fault, FileText, RECORD_BYTES_MAX};
 use super::{Files, PARTITION};
-use crate::format::split::Splitter;
 use crate::format::undecodable;
 use crate::threads;
 use arrow::datatypes::TimeUnit;
@@ -37,7 +36,6 @@ impl FileReader {
         for range in ranges {
             let mut reading = Reading {
                 builder: BatchBuilder::new(&files.layout, kept)?,
-                splitter: Splitter::new(&files.layout.options)?,
                 kept: kept.map(<[bool]>::to_vec),
                 notes_from: files.known.lock().noted(),
                 start: range.start.0,
@@ -72,7 +70,6 @@ struct Reading {
     files: Arc<Files>,
     sink: Arc<dyn BatchSink>,
     stopped: Receiver<()>,
-    splitter: Splitter,
     builder: BatchBuilder,
     /// Columns that anybody reads; `None`: all.
     kept: Option<Vec<bool>>,
@@ -263,13 +260,13 @@ impl Reading {
         let mut text = FileText::open(stored, files.layout.packing_of(&of.file))?;
         if files.layout.header {
             // Of a file without even that there is nothing to read.
-            let Some(header) = text.next(&self.splitter)? else { return Ok(self.flushed(of, end)?) };
+            let Some(header) = text.next(&files.layout.splitter)? else { return Ok(self.flushed(of, end)?) };
             let record = text.record(&header).to_vec();
             self.builder.header(&record).map_err(Fault::Content)?;
         }
         text.seek(place.max(text.position()))?;
         loop {
-            let record = match text.next(&self.splitter) {
+            let record = match text.next(&files.layout.splitter) {
                 Ok(Some(record)) => record,
                 Ok(None) => return Ok(self.flushed(of, end)?),
                 Err(Fault::Content(why)) => {

@@ -3,13 +3,16 @@
 //! Rows collect in files that nobody sees (`place`), which are made durable and shown together once they are large or old enough. A
 //! file is there whole or not at all. Its name carries the first step that is in it, so that what comes again after a
 //! crash takes the place of what was there: each row is in the files once.
+//!
+//! A step comes to each of its folders once. So it may show the files that it has come to before it opens more of them, and needs
+//! no second name in a folder.
 
 mod form;
 mod place;
 
 use super::folders::folder_of;
 use crate::format::json::encode::utc;
-use arrow::array::UInt32Array;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use bytes::BytesMut;
 use eddyline_common::connector::*;
@@ -110,7 +113,8 @@ impl SinkConnector for FilesystemSink {
         self.clean(after)?;
         // The store answers, and it may be long until a file is finished.
         monitor.report(None);
-        Ok(Box::new(FilesystemWriter { sink: self.clone(), parts: BTreeMap::new(), bytes: 0, begun: None, steps: None, finished: None }))
+        let (sink, parts) = (self.clone(), BTreeMap::new());
+        Ok(Box::new(FilesystemWriter { sink, parts, bytes: 0, begun: None, last: None, is_partly_shown: false, finished: None }))
     }
 }
 
@@ -122,43 +126,60 @@ struct FilesystemWriter {
     bytes: u64,
     /// When the first row of the unfinished files came.
     begun: Option<Instant>,
-    /// The first and the last step in them.
-    steps: Option<(u64, u64)>,
+    /// The last step in them.
+    last: Option<u64>,
+    /// Rows of their steps show already.
+    is_partly_shown: bool,
     finished: Option<u64>,
 }
 
-impl FilesystemWriter {
-    fn part(&mut self, folder: String, first: u64) -> Result<&mut Output> {
-        if !self.parts.contains_key(&folder) {
-            let sink = &self.sink;
-            let name = format!("{}{first:020}{}", sink.prefix, sink.lines.form.suffix());
-            let output = sink.lines.form.begin(sink.place.create(&folder, &name)?)?;
-            self.parts.insert(folder.clone(), output);
+impl Lines {
+    /// The rows of each folder.
+    fn by_folder(&self, rows: &RecordBatch) -> Result<BTreeMap<String, Vec<u32>>> {
+        let columns = rows.project(&self.folders)?;
+        let bound = self.folder_format.bind(&columns)?;
+        let writers = bound.text_writers();
+        let (mut found, mut scratch) = (BTreeMap::<String, Vec<u32>>::new(), BytesMut::new());
+        for row in 0..rows.num_rows() {
+            found.entry(folder_of(&self.named, &writers, row, &mut scratch)).or_default().push(row as u32);
         }
-        self.parts.get_mut(&folder).ok_or_else(|| SqlError::internal("a file that was just opened is gone"))
+        Ok(found)
+    }
+}
+
+impl FilesystemWriter {
+    /// The unfinished file of a folder; a new one is of this step.
+    fn part(&mut self, folder: &str, step: u64) -> Result<&mut Output> {
+        if !self.parts.contains_key(folder) {
+            if self.is_crowded() {
+                self.show()?;
+                self.is_partly_shown = true;
+            }
+            let sink = &self.sink;
+            let name = format!("{}{step:020}{}", sink.prefix, sink.lines.form.suffix());
+            let output = sink.lines.form.begin(sink.place.create(folder, &name)?)?;
+            self.parts.insert(folder.to_string(), output);
+        }
+        self.parts.get_mut(folder).ok_or_else(|| SqlError::internal("a file that was just opened is gone"))
     }
 
-    fn write_rows(&mut self, first: u64, changes: &ChangeBatch) -> Result<()> {
+    fn write_rows(&mut self, step: u64, changes: &ChangeBatch) -> Result<()> {
         let lines = self.sink.lines.clone();
-        let folder_columns = changes.rows.project(&lines.folders)?;
-        let folder_rows = lines.folder_format.bind(&folder_columns)?;
-        let folder_writers = folder_rows.text_writers();
-        let mut scratch = BytesMut::new();
-        let mut folder = |row: usize| folder_of(&lines.named, &folder_writers, row, &mut scratch);
-        let has_lines = lines.form.lines(&changes.rows, |row, line| {
+        let found = lines.by_folder(&changes.rows)?;
+        let each = found.iter().flat_map(|(folder, rows)| rows.iter().map(move |row| (folder, *row as usize)));
+        let has_lines = lines.form.lines(&changes.rows, each, |folder, line| {
+            self.part(folder, step)?.write_line(line)?;
             self.bytes += line.len() as u64;
-            self.part(folder(row), first)?.write_line(line)
+            Ok(())
         })?;
         if has_lines {
             return Ok(());
         }
         let rows = lines.form.projected(&changes.rows)?;
-        let mut places: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        (0..rows.num_rows()).for_each(|row| places.entry(folder(row)).or_default().push(row as u32));
-        for (folder, places) in places {
+        for (folder, places) in found {
             let all = places.len() == rows.num_rows();
             let of_folder = if all { rows.clone() } else { take_record_batch(&rows, &UInt32Array::from(places))? };
-            self.part(folder, first)?.write_rows(&of_folder)?;
+            self.part(&folder, step)?.write_rows(&of_folder)?;
         }
         if self.parts.values().map(Output::pending_bytes).sum::<usize>() > ROW_GROUP_BYTES {
             self.parts.values_mut().try_for_each(Output::end_group)?;
@@ -168,11 +189,17 @@ impl FilesystemWriter {
     }
 
     /// Makes the files durable and shows them.
+    fn show(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let uploads = std::mem::take(&mut self.parts).into_values().map(Output::end).collect::<Result<Vec<_>>>()?;
+        place::finish(uploads)
+    }
+
+    /// The steps are in files that show.
     fn finish(&mut self) -> Result<()> {
-        let Some((_, last)) = self.steps.take() else { return Ok(()) };
-        let uploads = std::mem::take(&mut self.parts).into_values().map(Output::end).collect::<Result<Vec<_>>>();
-        uploads.and_then(place::finish).map_err(|e| self.sink.explained(e))?;
-        (self.bytes, self.begun, self.finished) = (0, None, Some(last));
+        let Some(last) = self.last.take() else { return Ok(()) };
+        self.show().map_err(|e| self.sink.explained(e))?;
+        (self.begun, self.is_partly_shown, self.finished) = (None, false, Some(last));
         Ok(())
     }
 
@@ -187,11 +214,14 @@ impl SinkWriter for FilesystemWriter {
         if self.is_crowded() {
             self.finish()?;
         }
-        let first = self.steps.map_or(step.number, |(first, _)| first);
-        let written = self.write_rows(first, changes);
+        let written = self.write_rows(step.number, changes);
         written.map_err(|e| self.sink.explained(e))?;
-        self.steps = Some((first, step.number));
+        self.last = Some(step.number);
         self.begun.get_or_insert_with(Instant::now);
+        if self.is_partly_shown {
+            // Until it is acknowledged, a crash takes back what shows.
+            self.finish()?;
+        }
         Ok(changes.num_rows() as u64)
     }
 

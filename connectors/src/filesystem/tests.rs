@@ -208,6 +208,16 @@ fn csv_with_a_header_and_bad_records() {
 }
 
 #[test]
+fn a_line_of_delimiters_is_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.csv"), "1\ta\n\t\n \n\n2\tb\n").unwrap();
+    let source = connector(dir.path(), "a.csv", &[("format", "csv"), ("csv.field-delimiter", "\\t")]).unwrap();
+    let batches = read(&source, 0, None);
+    let sum = |of: fn(&SourceBatch) -> usize| batches.iter().map(of).sum::<usize>();
+    assert_eq!((sum(|b| b.rows.num_rows()), sum(|b| b.rows.column(0).null_count()), sum(|b| b.undecodable.len())), (3, 1, 0));
+}
+
+#[test]
 fn a_csv_file_whose_header_does_not_fit_holds_up_no_other() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.csv"), "n,x\n1,2\n").unwrap();

@@ -159,7 +159,7 @@ impl Registry {
         let body = response.body_mut().with_config().limit(BYTES_MAX).read_to_string().map_err(|e| away(e.to_string()))?;
         match status {
             200 => serde_json::from_str(&body).map(Ok).map_err(|e| self.says(SqlState::CONNECTION_FAILURE, &format!("no JSON: {e}"))),
-            404 => Ok(Err("the registry does not have it".to_string())),
+            404 if is_of_registry(&body) => Ok(Err("the registry does not have it".to_string())),
             401 | 403 => {
                 let hint = format!("Check the options \"{}\" and \"{}\".", options::REGISTRY_USER, options::REGISTRY_PASSWORD);
                 Err(self.says(SqlState::INSUFFICIENT_PRIVILEGE, &format!("HTTP status {status}, {}", start(&body))).with_hint(hint))
@@ -172,6 +172,13 @@ impl Registry {
     fn says(&self, state: SqlState, what: &str) -> SqlError {
         SqlError::new(state, format!("the schema registry at \"{}\" answers with {what}", self.url))
     }
+}
+
+/// Whether it is the registry that lacks something. Whatever stands in its place, or is at a URL that is not its own, answers with the status alone, and
+/// says nothing of any schema.
+fn is_of_registry(body: &str) -> bool {
+    let answer = serde_json::from_str::<Value>(body);
+    answer.is_ok_and(|answer| answer["error_code"].as_i64().is_some_and(|code| (40_401..40_500).contains(&code)))
 }
 
 /// How a page begins, to be told.
@@ -233,7 +240,8 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let answers = [
             "200 OK\r\nContent-Length: 20\r\n\r\n{\"schema\":\"\\\"int\\\"\"}",
-            "404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "404 Not Found\r\nContent-Length: 20\r\n\r\n{\"error_code\":40403}",
+            "404 Not Found\r\nContent-Length: 12\r\n\r\nno such page",
             "500 X\r\nContent-Length: 0\r\n\r\n",
             "401 Unauthorized\r\nContent-Length: 13\r\n\r\nwho  are\nyou?",
             "200 OK\r\nContent-Length: 6\r\n\r\n<html>",
@@ -253,6 +261,8 @@ mod tests {
         let int = Registered { kind: "AVRO".to_string(), text: "\"int\"".to_string(), imported: vec![] };
         assert_eq!(registry.schema(7).unwrap(), Ok(int));
         assert_eq!(registry.schema(8).unwrap(), Err("the registry does not have it".to_string()));
+        let elsewhere = registry.schema(8).unwrap_err();
+        assert!(elsewhere.message.ends_with("answers with HTTP status 404, no such page"), "{elsewhere}");
         let told = registry.schema(9).unwrap_err();
         assert!(told.message.ends_with("answers with HTTP status 500, without a text"), "{told}");
         let denied = registry.schema(10).unwrap_err();

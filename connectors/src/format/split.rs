@@ -24,6 +24,15 @@ impl Splitter {
             Splitter::Csv(syntax) => csv_record_len(syntax, bytes),
         }
     }
+
+    /// Whether a line is no record. Delimiters alone are one, of nulls, also if they are blanks.
+    pub fn is_blank(&self, line: &[u8]) -> bool {
+        let delimiter = match self {
+            Splitter::Lines => None,
+            Splitter::Csv(syntax) => Some(syntax.delimiter),
+        };
+        line.iter().all(|byte| byte.is_ascii_whitespace() && Some(*byte) != delimiter)
+    }
 }
 
 fn csv_record_len(syntax: &CsvSyntax, bytes: &[u8]) -> Option<usize> {
@@ -31,16 +40,19 @@ fn csv_record_len(syntax: &CsvSyntax, bytes: &[u8]) -> Option<usize> {
         return memchr::memchr(b'\n', bytes).map(|end| end + 1);
     }
     let (mut at, mut quoted, mut field_starts) = (0, false, true);
+    // Where the quoted part that was last ended. In a field that did not begin with a quote, quotes are characters, however many.
+    let mut closed = None;
     while let Some(byte) = bytes.get(at).copied() {
         if quoted {
             if syntax.escape == Some(byte) && syntax.quote != Some(byte) {
                 at += 1; // what follows stands for itself
             } else if syntax.quote == Some(byte) {
                 quoted = false; // or the first of a doubled quote, whose second opens again
+                closed = Some(at);
             }
         } else if byte == b'\n' {
             return Some(at + 1);
-        } else if syntax.quote == Some(byte) && (field_starts || bytes.get(at.wrapping_sub(1)).copied() == syntax.quote) {
+        } else if syntax.quote == Some(byte) && (field_starts || closed.is_some_and(|end| end + 1 == at)) {
             quoted = true;
         }
         field_starts = !quoted && byte == syntax.delimiter;
@@ -106,6 +118,10 @@ mod tests {
         assert_eq!(split(csv, "1,\"a\nb\"\n2,\"x\"\"\n\"\"\",\n3,\"open\n"), ["1,\"a\nb\"\n", "2,\"x\"\"\n\"\"\",\n", "3,\"open\n"]);
         // A quote within a field is a character.
         assert_eq!(split(csv, "1,5\"\n2,6\n"), ["1,5\"\n", "2,6\n", ""]);
+        assert_eq!(split(csv, "1,5\"\"\n\"\"\"\",6\"\"\"\n3,7\n"), ["1,5\"\"\n", "\"\"\"\",6\"\"\"\n", "3,7\n", ""]);
+        let tabs = [("format", "csv"), ("csv.field-delimiter", "\\t")].map(|(key, value)| (key.to_string(), value.to_string()));
+        let tabs = Splitter::new(&BTreeMap::from(tabs)).unwrap();
+        assert!(tabs.is_blank(b" \r\n") && !tabs.is_blank(b"\t\n") && Splitter::Lines.is_blank(b"\t\n"));
         let escaped = &[("format", "csv"), ("csv.escape-character", "\\"), ("csv.allow-comments", "true")];
         assert_eq!(split(escaped, "#\"\n1,\"\\\"\n\"\n2,"), ["#\"\n", "1,\"\\\"\n\"\n", "2,"]);
     }

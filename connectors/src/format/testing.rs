@@ -82,7 +82,7 @@ impl RegistryAnswers {
                     return asked;
                 }
                 let known = answers.iter().find(|(known, _)| *known == path);
-                let (status, body) = known.map_or(("404 Not Found", ""), |(_, body)| ("200 OK", body.as_str()));
+                let (status, body) = known.map_or(("404 Not Found", r#"{"error_code":40403}"#), |(_, body)| ("200 OK", body.as_str()));
                 write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
                 asked.push(path);
             }

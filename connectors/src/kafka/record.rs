@@ -193,8 +193,10 @@ impl PartitionBuffer {
         for column in &self.layout.metadata {
             let missing = match column.what {
                 Metadata::Key => {
-                    if column.ty == SqlType::Text && record.key().is_some_and(|key| std::str::from_utf8(key).is_err()) {
-                        return Err(format!("column {}: the key is not UTF-8", column.name));
+                    if column.ty == SqlType::Text
+                        && let Some(why) = record.key().and_then(no_text)
+                    {
+                        return Err(format!("column {}: {why}", column.name));
                     }
                     kept.key = record.key().map(<[u8]>::to_vec);
                     kept.key.is_none()
@@ -302,5 +304,13 @@ impl PartitionBuffer {
                 Arc::new(maps.finish())
             }
         }
+    }
+}
+
+/// Why a key is none.
+fn no_text(key: &[u8]) -> Option<&'static str> {
+    match std::str::from_utf8(key) {
+        Err(_) => Some("the key is not UTF-8"),
+        Ok(text) => text.contains('\0').then_some("the key has a NUL character, which no text can hold"),
     }
 }

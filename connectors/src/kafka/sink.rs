@@ -47,6 +47,10 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("log.connection.close", "false"),
 ];
 
+/// What to do about a record that is too large.
+const TOO_LARGE: &str = "Raise the topic's max.message.bytes, and properties.message.max.bytes of the sink (ALTER SINK ... SET) if a record has more than that. \
+                         The sink goes on by itself.";
+
 /// What the guarantee rests on.
 const FORCED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 
@@ -234,6 +238,9 @@ impl KafkaWriter {
         let reason = self.producer.context().reason();
         let failure =
             SqlError::new(SqlState::CONNECTION_FAILURE, format!("topic \"{}\" does not take records: {error}", self.settings.topic));
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+            return failure.with_hint(TOO_LARGE);
+        }
         if reason.is_empty() { failure } else { failure.with_detail(format!("{}.", reason.trim_end_matches('.'))) }
     }
 }

@@ -93,6 +93,7 @@ fn metadata_columns(client: &KafkaClient, create: Create) {
     client.send_record(record.headers(headers));
     client.send("meta", 1, None, Some(b"{\"id\":2}"));
     client.send("meta", 1, Some(b"\xff"), Some(b"{\"id\":3}"));
+    client.send("meta", 1, Some(b"k\0"), Some(b"{\"id\":4}"));
     client.flush().unwrap();
     let mut spec = source(client, "meta", &[]);
     spec.columns.extend([
@@ -105,9 +106,9 @@ fn metadata_columns(client: &KafkaClient, create: Create) {
         metadata("m", SqlType::Map(Box::new(SqlType::Text), Box::new(SqlType::Bytes)), "headers"),
     ]);
     let sink = CollectingSink::new(16);
-    let reader = read(&spec, &[range(1, 0, Some(3))], &sink);
+    let reader = read(&spec, &[range(1, 0, Some(4))], &sink);
     let (mut rows, mut undecodable, mut end) = (Vec::new(), Vec::new(), 0);
-    while end < 3 {
+    while end < 4 {
         let batch = sink.next(PATIENCE).expect("a batch");
         end = batch.end.0;
         undecodable.extend(batch.undecodable);
@@ -116,6 +117,7 @@ fn metadata_columns(client: &KafkaClient, create: Create) {
     drop(reader);
     let rows = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
     assert_eq!((rows.num_rows(), undecodable[0].reason.as_str()), (2, "column k: the key is not UTF-8"));
+    assert_eq!(undecodable[1].reason, "column k: the key has a NUL character, which no text can hold");
     assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("k1"), None]);
     assert_eq!(rows.column(2).as_primitive::<Int32Type>().value(0), 1);
     assert_eq!(rows.column(3).as_primitive::<Int64Type>().values(), &[0, 1]);

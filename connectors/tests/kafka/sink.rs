@@ -1,7 +1,7 @@
 //! What a sink says of its records.
 
 use crate::reading::source;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use eddyline_common::connector::{SinkColumn, SinkMode, SinkSpec, SinkStep};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Column, Epoch, SqlType, Timestamp};
@@ -45,4 +45,25 @@ fn a_sink_says_how_many_records_there_are() {
         assert_eq!((records, writer.flush(true).unwrap()), (vec![2, 3, 2], Some(3)), "{topic}");
         assert_eq!(client.records_in(topic).unwrap(), 7, "{topic}");
     }
+}
+
+#[test]
+fn a_record_that_is_too_large_says_what_to_raise() {
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+    cluster.create_topic("small", 1, 1).unwrap();
+    let spec = SinkSpec {
+        name: "k".to_string(),
+        incarnation: "0".to_string(),
+        options: source(&client, "small", &[("properties.message.max.bytes", "1000")]).options,
+        columns: vec![SinkColumn { external_name: "t".to_string(), ty: SqlType::Text }],
+        key: vec![],
+        mode: SinkMode::Append,
+    };
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(2_000)]));
+    let rows = RecordBatch::try_new(arrow_schema(&[Column::new("t", SqlType::Text, true)]), vec![texts]).unwrap();
+    let mut writer = eddyline_connectors::open_sink(&spec).unwrap().open(0, Arc::new(Nobody)).unwrap();
+    let step = SinkStep { number: 1, epoch: Epoch(1), now: Timestamp(0) };
+    let refused = writer.write(step, &ChangeBatch::insertions(rows)).and_then(|_| writer.flush(true)).unwrap_err();
+    assert!(refused.hint.is_some_and(|hint| hint.contains("properties.message.max.bytes")), "{}", refused.message);
 }

@@ -182,7 +182,7 @@ fn decode(spec: &SourceSpec, body: &[u8]) -> Result<(DecodedRows, usize), Refusa
             let mut rest = body;
             while !rest.is_empty() {
                 let (record, after) = rest.split_at(splitter.record_len(rest).unwrap_or(rest.len()));
-                if !record.trim_ascii().is_empty() {
+                if !splitter.is_blank(record) {
                     push(record)?;
                 }
                 rest = after;

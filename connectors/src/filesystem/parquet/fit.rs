@@ -2,7 +2,7 @@
 //! fraction in an integer) is refused for the file, and what a single value does not fit (300 in a smallint of three digits) for its
 //! row. Nested values are taken apart, so that fields go by name and a bad value within finds its row.
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Fields, TimeUnit};
@@ -14,6 +14,8 @@ pub struct Fit {
     /// Before anything else: dictionaries and views are spread out, lists have narrow offsets.
     plain: DataType,
     step: Step,
+    /// Texts hold no NUL, and are not refused for it: whoever reads no texts need not look.
+    is_text: bool,
 }
 
 enum Step {
@@ -50,7 +52,8 @@ impl Fit {
             _ if is_harmless(&plain, &target) => Step::As(target),
             _ => return wrong(),
         };
-        Ok(Fit { plain, step })
+        let is_text = *to != SqlType::Json && matches!(step, Step::As(DataType::Utf8));
+        Ok(Fit { plain, step, is_text })
     }
 
     /// Whether every value fits.
@@ -67,15 +70,21 @@ impl Fit {
     /// Tells `refuse` which rows have a value that does not fit.
     pub fn apply(&self, given: &ArrayRef, refuse: &mut dyn FnMut(usize)) -> Result<ArrayRef> {
         let given = if *given.data_type() == self.plain { given.clone() } else { fitted(given, &self.plain, refuse)? };
-        match &self.step {
-            Step::As(ty) if given.data_type() == ty => Ok(given),
-            Step::As(ty) => fitted(&given, ty, refuse),
-            Step::Through(between, ty) => fitted(&fitted(&given, between, refuse)?, ty, refuse),
-            Step::List(fit, ty) => list(&given, fit, ty, refuse),
-            Step::Struct(fits, fields) => structure(&given, fits, fields, refuse),
-            Step::Map(key, value, ty) => map(&given, key, value, ty, refuse),
-        }
+        let array = match &self.step {
+            Step::As(ty) if given.data_type() == ty => given,
+            Step::As(ty) => fitted(&given, ty, refuse)?,
+            Step::Through(between, ty) => fitted(&fitted(&given, between, refuse)?, ty, refuse)?,
+            Step::List(fit, ty) => list(&given, fit, ty, refuse)?,
+            Step::Struct(fits, fields) => structure(&given, fits, fields, refuse)?,
+            Step::Map(key, value, ty) => map(&given, key, value, ty, refuse)?,
+        };
+        Ok(if self.is_text { without_nul(array) } else { array })
     }
+}
+
+fn without_nul(array: ArrayRef) -> ArrayRef {
+    let Some(texts) = array.as_string_opt::<i32>().filter(|texts| memchr::memchr(0, texts.value_data()).is_some()) else { return array };
+    Arc::new(texts.iter().map(|text| text.map(|text| text.replace('\0', "\u{FFFD}"))).collect::<StringArray>())
 }
 
 /// The type that says the same with one layout per meaning.
@@ -228,6 +237,8 @@ mod tests {
         assert_eq!(times.as_primitive::<TimestampMicrosecondType>().value(0), 1_700_000_000_123_000);
         let words: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a")].into_iter().collect();
         assert_eq!(fit(Arc::new(words), &SqlType::Text).unwrap().0.as_string::<i32>().value(2), "a");
+        let (texts, refused) = fit(Arc::new(StringArray::from(vec![Some("a\0b"), None])), &SqlType::Text).unwrap();
+        assert_eq!((texts.as_string::<i32>().iter().collect::<Vec<_>>(), refused.len()), (vec![Some("a\u{FFFD}b"), None], 0));
         let bytes = BinaryArray::from(vec![b"a".as_slice(), b"\xff"]);
         assert_eq!(fit(Arc::new(bytes), &SqlType::Text).unwrap().1, [1]);
     }

@@ -71,27 +71,32 @@ impl Form {
         }
     }
 
-    /// Calls `each` with every row's line; false for a form that has no lines.
-    pub fn lines(&self, rows: &RecordBatch, mut each: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<bool> {
+    /// Calls `each` with the line of every row of `order`, and what stands beside it there; false for a form that has no lines.
+    pub fn lines<T>(
+        &self,
+        rows: &RecordBatch,
+        order: impl Iterator<Item = (T, usize)>,
+        mut each: impl FnMut(T, &[u8]) -> Result<()>,
+    ) -> Result<bool> {
         let (mut line, mut scratch) = (BytesMut::new(), BytesMut::new());
         match self {
             Form::Json(encoder) => {
                 let bound = encoder.bind(rows)?;
-                for row in 0..rows.num_rows() {
+                for (with, row) in order {
                     line.clear();
                     bound.write(row, &mut line);
                     line.extend_from_slice(b"\n");
-                    each(row, &line)?;
+                    each(with, &line)?;
                 }
             }
             Form::Csv { encoder, .. } => {
                 let projected = encoder.project(rows)?;
                 let bound = encoder.bind(rows, &projected)?;
                 let writers = bound.writers();
-                for row in 0..rows.num_rows() {
+                for (with, row) in order {
                     line.clear();
                     bound.write(&writers, row, &mut scratch, &mut line);
-                    each(row, &line)?;
+                    each(with, &line)?;
                 }
             }
             Form::Parquet(_) => return Ok(false),

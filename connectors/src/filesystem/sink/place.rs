@@ -1,7 +1,7 @@
 //! Where a sink's files go: a folder of this machine, or a prefix in an object store. In either a file is there whole or not at all,
 //! and durable before it is there.
 //!
-//! - In a folder it is written under a hidden name, synced, and renamed.
+//! - In a folder it is written under a hidden name, synced, and renamed; then the folders are synced that it is in.
 //! - In a store its parts are uploaded as they fill, and one request makes an object of them; a small file is one request. Parts of a
 //!   process that was killed are not listed by anybody; the store removes them by a rule of the bucket's. HDFS has them as a file with a
 //!   hidden name, which `clean` removes.
@@ -106,12 +106,13 @@ impl Place {
     pub fn create(&self, folder: &str, name: &str) -> Result<Upload> {
         match self {
             Place::Folder(dir) => {
+                let root = dir.clone();
                 let dir = dir.join(folder);
                 fs::create_dir_all(&dir).map_err(|e| failed("create folder", &dir, &e))?;
                 let unfinished = dir.join(hidden(name));
                 let file = File::create(&unfinished).map_err(|e| failed("create", &unfinished, &e))?;
                 let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-                Ok(Upload { bytes: 0, to: Target::File { file, unfinished, path: dir.join(name) } })
+                Ok(Upload { bytes: 0, to: Target::File { file, unfinished, path: dir.join(name), root } })
             }
             Place::Store(place) => {
                 let parts = folder.split('/').chain([name]).filter(|part| !part.is_empty());
@@ -147,7 +148,14 @@ fn clean_folder(dir: &Path, hidden: &str, levels: usize, is_stale: &dyn Fn(&str)
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> SqlError {
-    SqlError::from(std::io::Error::new(error.kind(), format!("cannot {what} \"{}\": {error}", path.display())))
+    let failure = SqlError::from(std::io::Error::new(error.kind(), format!("cannot {what} \"{}\": {error}", path.display())));
+    match error.kind() {
+        // It stays so: the value is in the sink's log.
+        std::io::ErrorKind::InvalidFilename => failure.with_hint(
+            "The value of a column that makes folders is too long for the file system. Drop the sink, and create it of a query that cuts such values.",
+        ),
+        _ => failure,
+    }
 }
 
 /// A file on its way, of which nobody sees anything yet. Dropped, it never was.
@@ -157,7 +165,13 @@ pub struct Upload {
 }
 
 enum Target {
-    File { file: BufWriter<File>, unfinished: PathBuf, path: PathBuf },
+    /// `root`: the sink's folder.
+    File {
+        file: BufWriter<File>,
+        unfinished: PathBuf,
+        path: PathBuf,
+        root: PathBuf,
+    },
     Object(Object),
 }
 
@@ -201,10 +215,11 @@ impl Upload {
         }
     }
 
-    fn folder(&self) -> Option<&Path> {
+    /// Whose content says that it is there: its folder, and those around it, which may be new.
+    fn folders(&self) -> Vec<&Path> {
         match &self.to {
-            Target::File { path, .. } => path.parent(),
-            Target::Object(_) => None,
+            Target::File { path, root, .. } => folders_of(path, root),
+            Target::Object(_) => Vec::new(),
         }
     }
 }
@@ -279,9 +294,26 @@ impl Drop for Object {
 pub fn finish(mut uploads: Vec<Upload>) -> Result<()> {
     uploads.iter_mut().try_for_each(Upload::settle)?;
     uploads.iter_mut().try_for_each(Upload::show)?;
-    let folders: BTreeSet<&Path> = uploads.iter().filter_map(Upload::folder).collect();
+    let folders: BTreeSet<&Path> = uploads.iter().flat_map(Upload::folders).collect();
     for folder in folders {
         File::open(folder).and_then(|d| d.sync_all()).map_err(|e| failed("sync folder", folder, &e))?;
     }
     Ok(())
+}
+
+/// The folders that a file is in, up to that of its sink.
+fn folders_of<'a>(path: &'a Path, root: &Path) -> Vec<&'a Path> {
+    path.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_are_new_last_too() {
+        let folders = folders_of(Path::new("/data/out/a=1/b=2/part.json"), Path::new("/data/out"));
+        assert_eq!(folders, ["/data/out/a=1/b=2", "/data/out/a=1", "/data/out"].map(Path::new));
+        assert_eq!(folders_of(Path::new("/data/out/part.json"), Path::new("/data/out")), [Path::new("/data/out")]);
+    }
 }

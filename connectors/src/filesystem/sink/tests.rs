@@ -100,7 +100,45 @@ fn folders_by_value_and_csv() {
     let mut wanted = set(&["city=a%2Fb:1", "city=a%2Fb:3", "city=__HIVE_DEFAULT_PARTITION__:2"]);
     wanted.extend([header("city=a%2Fb"), header("city=__HIVE_DEFAULT_PARTITION__")]);
     assert_eq!(shown(dir.path()), wanted);
+    // A text is no NULL, whatever it is.
+    writer.write(step(2), &rows(&[4], &[Some("__HIVE_DEFAULT_PARTITION__")])).unwrap();
+    assert_eq!(writer.flush(true).unwrap(), Some(2));
+    assert!(shown(dir.path()).contains("city=%5F_HIVE_DEFAULT_PARTITION__:4"));
+    let long = "x".repeat(300);
+    let refused = writer.write(step(3), &rows(&[5], &[Some(long.as_str())])).unwrap_err();
+    assert!(refused.hint.is_some_and(|hint| hint.contains("too long for the file system")), "{}", refused.message);
     assert!(FilesystemSink::new(&spec(Path::new("relative"), &[])).is_err());
+}
+
+#[test]
+fn a_step_of_more_folders_than_may_be_open() {
+    for format in ["json", "parquet"] {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = FilesystemSink::new(&spec(dir.path(), &[("partition_by", "city"), ("format", format)])).unwrap();
+        let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+        writer.write(step(1), &rows(&[-1], &[Some("0")])).unwrap();
+        // Each folder twice, far from each other; that of the step before is among them.
+        let ids: Vec<i64> = (0..2 * OPEN_FILES_MAX as i64 + 20).collect();
+        let names: Vec<String> = ids.iter().map(|id| (id % (OPEN_FILES_MAX as i64 + 10)).to_string()).collect();
+        let cities: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+        writer.write(step(2), &rows(&ids, &cities)).unwrap();
+        assert_eq!(writer.flush(false).unwrap(), Some(2), "what shows in part is finished");
+        if format == "json" {
+            let of = |(id, name): (&i64, &String)| format!("city={name}:{{\"id\":{id}}}");
+            let wanted: BTreeSet<String> = ids.iter().chain([&-1]).zip(names.iter().chain([&"0".to_string()])).map(of).collect();
+            assert_eq!(shown(dir.path()), wanted);
+        }
+        let files = || {
+            let each = fs::read_dir(dir.path()).unwrap().flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+            each.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(files().len(), OPEN_FILES_MAX + 10, "one in each folder");
+        drop(writer);
+        sink.open(2, Arc::new(Nobody)).unwrap();
+        assert_eq!(files().len(), OPEN_FILES_MAX + 10, "what was acknowledged stays");
+        sink.open(0, Arc::new(Nobody)).unwrap();
+        assert!(files().is_empty(), "what was not comes again");
+    }
 }
 
 #[test]

@@ -12,13 +12,15 @@ pub struct Reader<'a> {
     schema: &'a Schema,
     bytes: &'a [u8],
     at: usize,
+    /// Of all arrays and maps so far.
+    items: u64,
 }
 
 type Read<T> = Result<T, Fault>;
 
 impl<'a> Reader<'a> {
     pub fn new(schema: &'a Schema, bytes: &'a [u8]) -> Self {
-        Reader { schema, bytes, at: 0 }
+        Reader { schema, bytes, at: 0, items: 0 }
     }
 
     pub fn is_at_end(&self) -> bool {
@@ -161,8 +163,9 @@ impl<'a> Reader<'a> {
             self.long()?; // the block's bytes, for skipping
         }
         let count = count.unsigned_abs();
+        self.items = self.items.saturating_add(count);
         // Every item takes a byte at least, but for nulls, of which nobody writes so many.
-        if count > self.bytes.len() as u64 { self.malformed("more items than the record has bytes") } else { Ok(count) }
+        if self.items > self.bytes.len() as u64 { self.malformed("more items than the record has bytes") } else { Ok(count) }
     }
 
     fn items(&mut self, item: TypeId, column: Option<&mut ColumnBuffer>, depth: usize) -> Read<()> {

@@ -350,3 +350,16 @@ fn columns_from_a_registry() {
     let asked = registry.stop();
     assert!(asked.contains(&"/subjects/amounts%20of%20money/versions/latest".to_string()), "{asked:?}");
 }
+
+/// A megabyte of blocks that say a million each would keep a reader for hours.
+#[test]
+fn items_that_take_no_bytes_are_no_more_than_the_record_has() {
+    let schema =
+        r#"{"type":"record","name":"r","fields":[{"name":"nothing","type":{"type":"array","items":"null"}},{"name":"id","type":"long"}]}"#;
+    let read = |counts: &[i64]| {
+        let blocks: Vec<u8> = counts.iter().chain(&[0, 7]).flat_map(|count| long(*count)).collect();
+        decode(&[("avro.schema", schema)], &[column("id", BigInt)], &blocks)
+    };
+    assert_eq!(read(&[3]).unwrap(), r#"{"id":7}"#);
+    assert!(read(&[4, 4, 4]).unwrap_err().contains("more items than the record has bytes"));
+}

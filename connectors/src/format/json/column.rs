@@ -13,7 +13,7 @@ use super::cursor::{Cursor, Number, RawString};
 use super::fault::{Fault, not_of, wrong};
 use super::fields::FieldMap;
 use super::numbers::{NumberFault, parse_decimal, parse_float, parse_integer};
-use super::times::{NumberUnit, micros_of_number, parse_date, parse_time, parse_timestamp};
+use super::times::{NumberUnit, day, micros_of_number, parse_date, parse_time, parse_timestamp};
 use arrow::array::{ArrayRef, BooleanBufferBuilder, new_null_array};
 use arrow::array::{BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -277,7 +277,10 @@ impl ColumnBuffer {
                 values.push(micros_of_number(text, self.unit).ok_or_else(|| not_of(&self.ty, text, NumberFault::Range))?)
             }
             // Days since the epoch, as change data capture writes dates.
-            Values::Date(values) => values.push(narrow(&self.ty, text, integer())?),
+            Values::Date(values) => {
+                let days = integer().map_err(|fault| not_of(&self.ty, text, fault))?;
+                values.push(day(days).ok_or_else(|| not_of(&self.ty, text, NumberFault::Range))?);
+            }
             Values::Text(bytes) => bytes.push(text.as_bytes()),
             Values::Nothing => {}
             _ => return Err(wrong(&self.ty, "a number")),

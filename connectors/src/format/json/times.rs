@@ -151,12 +151,13 @@ pub enum NumberUnit {
 impl NumberUnit {
     /// Microseconds of a whole number.
     pub fn micros(self, number: i64) -> Option<i64> {
-        match self {
-            NumberUnit::Seconds => number.checked_mul(1_000_000),
-            NumberUnit::Millis => number.checked_mul(1_000),
-            NumberUnit::Micros => Some(number),
-            NumberUnit::Nanos => Some(number.div_euclid(1_000)),
-        }
+        let micros = match self {
+            NumberUnit::Seconds => number.checked_mul(1_000_000)?,
+            NumberUnit::Millis => number.checked_mul(1_000)?,
+            NumberUnit::Micros => number,
+            NumberUnit::Nanos => number.div_euclid(1_000),
+        };
+        instant(micros)
     }
 }
 
@@ -171,7 +172,18 @@ pub fn micros_of_number(text: &str, unit: NumberUnit) -> Option<i64> {
         NumberUnit::Micros => 0,
         NumberUnit::Nanos => -3,
     };
-    super::numbers::parse_decimal(text, 38, scale).ok().and_then(|micros| i64::try_from(micros).ok())
+    super::numbers::parse_decimal(text, 38, scale).ok().and_then(|micros| i64::try_from(micros).ok()).and_then(instant)
+}
+
+/// Microseconds since 1970 that are a timestamp: PostgreSQL's begin in 4714 BC, and the last number there is stands for infinity.
+pub fn instant(micros: i64) -> Option<i64> {
+    (-210_866_803_200_000_000..i64::MAX).contains(&micros).then_some(micros)
+}
+
+/// Days since 1970 that are a date: those of PostgreSQL go from 4714 BC to 5874897. The least and the greatest number there are stand for its infinite
+/// ones, as Debezium writes them.
+pub fn day(days: i64) -> Option<i32> {
+    i32::try_from(days).ok().filter(|days| matches!(*days, -2_440_588..2_145_042_906 | i32::MIN | i32::MAX))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::super::binary::parse_binary;
 use super::super::cursor::{Cursor, Number};
 use super::super::numbers::parse_decimal;
-use super::super::times::{parse_date, parse_time, parse_timestamp};
+use super::super::times::{day, parse_date, parse_time, parse_timestamp};
 use super::{ColumnBuffer, Values};
 
 /// A number of so many characters and without an exponent is below the greatest real, 3.4e38.
@@ -60,7 +60,8 @@ impl ColumnBuffer {
     fn takes_number(&self, number: Number) -> bool {
         match &self.values {
             Values::BigInt(_) => number.integer.is_some(),
-            Values::Integer(_) | Values::Date(_) => number.integer.is_some_and(|value| i32::try_from(value).is_ok()),
+            Values::Integer(_) => number.integer.is_some_and(|value| i32::try_from(value).is_ok()),
+            Values::Date(_) => number.integer.is_some_and(|value| day(value).is_some()),
             Values::SmallInt(_) => number.integer.is_some_and(|value| i16::try_from(value).is_ok()),
             // Every number of JSON is one, if need be infinite.
             Values::Double(_) => true,

@@ -2,7 +2,9 @@
 
 use super::super::fault::{Fault, not_of, wrong};
 use super::super::numbers::NumberFault;
+use super::super::times::{day, instant};
 use super::{ColumnBuffer, Values};
+use eddyline_common::SqlType;
 use eddyline_common::time::MICROS_PER_DAY;
 
 /// A value as a binary format has it. Times are in microseconds, dates in days.
@@ -52,6 +54,12 @@ fn decimal(unscaled: i128, scale: i8) -> String {
     format!("{unscaled}e{}", -(scale as i32))
 }
 
+/// A day or a time that a type does not have.
+#[cold]
+fn beyond(ty: &SqlType, count: i64) -> Fault {
+    not_of(ty, &count.to_string(), NumberFault::Range)
+}
+
 impl ColumnBuffer {
     /// A value written as text. A nested type's text is JSON.
     pub fn put_text(&mut self, text: &str) -> Result<(), Fault> {
@@ -74,13 +82,19 @@ impl ColumnBuffer {
                 values.push(i16::try_from(value).map_err(|_| not_of(&self.ty, &value.to_string(), NumberFault::Range))?);
             }
             (Native::Float(value), Values::Double(values)) => values.push(value),
-            (Native::Float(value), Values::Real(values)) => values.push(value as f32),
-            (Native::Days(days), Values::Date(values)) => {
-                values.push(i32::try_from(days).map_err(|_| not_of(&self.ty, &days.to_string(), NumberFault::Range))?);
+            (Native::Float(value), Values::Real(_)) if value.is_finite() && (value as f32).is_infinite() => {
+                return Err(not_of(&self.ty, &value.to_string(), NumberFault::Range));
             }
-            (Native::TimeOfDay(micros), Values::Time(values)) => values.push(micros),
-            (Native::Instant(micros), Values::Timestamp(values)) => values.push(micros),
-            (Native::Days(days), Values::Timestamp(values)) => values.push(days.saturating_mul(MICROS_PER_DAY)),
+            (Native::Float(value), Values::Real(values)) => values.push(value as f32),
+            (Native::Days(days), Values::Date(values)) => values.push(day(days).ok_or_else(|| beyond(&self.ty, days))?),
+            (Native::TimeOfDay(micros), Values::Time(values)) => match (0..MICROS_PER_DAY).contains(&micros) {
+                true => values.push(micros),
+                false => return Err(beyond(&self.ty, micros)),
+            },
+            (Native::Instant(micros), Values::Timestamp(values)) => values.push(instant(micros).ok_or_else(|| beyond(&self.ty, micros))?),
+            (Native::Days(days), Values::Timestamp(values)) => {
+                values.push(days.checked_mul(MICROS_PER_DAY).and_then(instant).ok_or_else(|| beyond(&self.ty, days))?);
+            }
             (Native::Days(number) | Native::TimeOfDay(number) | Native::Instant(number), Values::BigInt(values)) => values.push(number),
             (Native::Days(_) | Native::TimeOfDay(_) | Native::Instant(_), _) => return Err(wrong(&self.ty, "a time")),
             (Native::Decimal { unscaled, scale }, _) => return self.put_text(&decimal(unscaled, scale)),
@@ -152,6 +166,34 @@ impl ColumnBuffer {
             Values::Double(values) => values[a].to_bits() == values[b].to_bits(),
             Values::Text(bytes) | Values::Json(bytes) | Values::Binary(bytes) => bytes.get(a) == bytes.get(b),
             Values::List { .. } | Values::Struct { .. } | Values::Map { .. } | Values::Nothing => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::times::NumberUnit;
+    use super::*;
+
+    #[test]
+    fn times_and_floats_are_those_of_their_types() {
+        let refused = |ty: SqlType, value: Native| {
+            let mut column = ColumnBuffer::new("c", &ty, NumberUnit::default()).unwrap();
+            column.put_native(value).err().map(|fault| fault.in_column("c"))
+        };
+        for (ty, good, bad) in [
+            (SqlType::Time, Native::TimeOfDay(MICROS_PER_DAY - 1), Native::TimeOfDay(MICROS_PER_DAY)),
+            (SqlType::Time, Native::TimeOfDay(0), Native::TimeOfDay(-1)),
+            (SqlType::Date, Native::Days(2_145_042_905), Native::Days(2_145_042_906)),
+            (SqlType::Date, Native::Days(-2_440_588), Native::Days(-2_440_589)),
+            (SqlType::Date, Native::Days(i32::MAX.into()), Native::Days(i64::MAX)),
+            (SqlType::Timestamp, Native::Instant(i64::MAX - 1), Native::Instant(i64::MAX)),
+            (SqlType::Timestamp, Native::Days(-2_440_588), Native::Days(-2_440_589)),
+            (SqlType::Real, Native::Float(3.4e38), Native::Float(1e39)),
+            (SqlType::Real, Native::Float(f64::INFINITY), Native::Float(-1e39)),
+        ] {
+            assert_eq!(refused(ty.clone(), good), None, "{good:?}");
+            assert!(refused(ty.clone(), bad).is_some_and(|why| why.contains(&format!("is out of range for {ty}"))), "{bad:?}");
         }
     }
 }
