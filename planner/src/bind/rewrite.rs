@@ -127,6 +127,7 @@ impl VisitorMut for Rewriter<'_> {
         self.rewrite_names(select, &mut [])?;
         let scope = names::in_from(&select.from);
         self.found.called.extend(scope.keys().cloned());
+        names::alias_outer(select, &scope, &self.scopes);
         self.scopes.push(scope);
         as_of::mark_joins(select);
         asof::mark_joins(select);
