@@ -180,6 +180,11 @@ impl VisitorMut for Rewriter<'_> {
                 strip_system_schema(name);
                 ControlFlow::Continue(())
             }
+            TableFactor::Table { name, alias: Some(alias), .. } if !alias.columns.is_empty() => {
+                let columns = Known::new(self.catalog, &self.ctes).of_relation(name);
+                names::name_rest(alias, &columns.unwrap_or_default());
+                ControlFlow::Continue(())
+            }
             TableFactor::Derived { subquery, alias: Some(alias), .. } => {
                 names::keep_outside(alias, subquery, self.catalog);
                 if !alias.columns.is_empty() {
