@@ -246,11 +246,8 @@ fn collect(
             (ColumnValue::Numbered { .. }, _) if is_source => {
                 return Err(at(SqlError::unsupported("a column of a source cannot number its rows")));
             }
-            (ColumnValue::Numbered { .. }, Some(ty)) => {
-                if !matches!(ty, SqlType::SmallInt | SqlType::Integer | SqlType::BigInt) {
-                    let message = "identity column type must be smallint, integer, or bigint";
-                    return Err(at(SqlError::new(SqlState::INVALID_PARAMETER, message)));
-                }
+            (ColumnValue::Numbered { start, .. }, Some(ty)) => {
+                check_start(*start, ty).map_err(at)?;
                 Some((ty.clone(), false, ColumnOrigin::Payload))
             }
             (ColumnValue::Metadata { .. }, _) if !is_source => {
@@ -423,6 +420,21 @@ fn named(ty: &SqlType) -> Option<DataType> {
         SqlType::Array(item) => to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
         simple => to_ast(simple),
     }
+}
+
+/// Refuses a column that numbers rows if it is of a type that has no number to begin with.
+fn check_start(start: i64, ty: &SqlType) -> Result<()> {
+    let greatest = match ty {
+        SqlType::SmallInt => i64::from(i16::MAX),
+        SqlType::Integer => i64::from(i32::MAX),
+        SqlType::BigInt => i64::MAX,
+        _ => return Err(SqlError::new(SqlState::INVALID_PARAMETER, "identity column type must be smallint, integer, or bigint")),
+    };
+    if start > greatest {
+        let message = format!("START value ({start}) cannot be greater than MAXVALUE ({greatest})");
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, message));
+    }
+    Ok(())
 }
 
 /// The column that numbers the rows of a table.

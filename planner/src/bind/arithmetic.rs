@@ -73,9 +73,9 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
         (Eq | NotEq | Lt | LtEq | Gt | GtEq, _) => None,
         (_, number) if number.is_numeric() => Some(other.clone()),
         (Multiply | Divide, ty) if is_interval(ty) => of(SqlType::Double),
-        (Plus, DataType::Timestamp(_, _)) => of(SqlType::Interval),
+        (Plus, DataType::Timestamp(_, _) | DataType::Time64(_)) => of(SqlType::Interval),
         (Plus | Minus, ty) if is_interval(ty) => of(SqlType::Interval),
-        (Minus, DataType::Timestamp(_, _) | DataType::Date32) => Some(other.clone()),
+        (Minus, DataType::Timestamp(_, _) | DataType::Time64(_) | DataType::Date32) => Some(other.clone()),
         _ => None,
     }
 }

@@ -125,7 +125,8 @@ impl<'a> Known<'a> {
         if is_cte { None } else { self.catalog.relation(schema.as_deref(), &table) }
     }
 
-    fn of_relation(&self, name: &ObjectName) -> Option<Vec<String>> {
+    /// The names of a relation's columns, or those of a common table expression of the name.
+    pub fn of_relation(&self, name: &ObjectName) -> Option<Vec<String>> {
         let idents: Vec<String> = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<_>>()?;
         let (table, schema) = idents.split_last()?;
         if schema.is_empty() {

@@ -314,6 +314,23 @@ pub fn alias_items(select: &mut Select, starred: &HashSet<String>) {
     }
 }
 
+/// Names the items of a subquery's select list that are columns of the queries `around`, of which DataFusion would make names of its own. They are known by the relation in front;
+/// without FROM any column is one of theirs. `own`: what is in its FROM.
+pub fn alias_outer(select: &mut Select, own: &HashMap<String, bool>, around: &[HashMap<String, bool>]) {
+    let has_from = !select.from.is_empty();
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let Some((qualifier, name)) = plain_column(expr) else { continue };
+        let is_outer = match qualifier {
+            Some(relation) => !own.contains_key(&relation) && around.iter().any(|scope| scope.contains_key(&relation)),
+            None => !has_from && !around.is_empty(),
+        };
+        if is_outer {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
+        }
+    }
+}
+
 fn plain_column(expr: &Expr) -> Option<(Option<String>, String)> {
     match expr {
         Expr::Identifier(ident) => Some((None, fold(ident))),

@@ -129,6 +129,7 @@ impl VisitorMut for Rewriter<'_> {
         self.rewrite_names(select, &mut [])?;
         let scope = names::in_from(&select.from);
         self.found.called.extend(scope.keys().cloned());
+        names::alias_outer(select, &scope, &self.scopes);
         self.scopes.push(scope);
         as_of::mark_joins(select);
         asof::mark_joins(select);
@@ -179,6 +180,11 @@ impl VisitorMut for Rewriter<'_> {
             TableFactor::TableFunction { expr: Expr::Function(function), .. } => self.check_table_function(function),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 strip_system_schema(name);
+                ControlFlow::Continue(())
+            }
+            TableFactor::Table { name, alias: Some(alias), .. } if !alias.columns.is_empty() => {
+                let columns = Known::new(self.catalog, &self.ctes).of_relation(name);
+                names::name_rest(alias, &columns.unwrap_or_default());
                 ControlFlow::Continue(())
             }
             TableFactor::Derived { subquery, alias: Some(alias), .. } => {

@@ -7,7 +7,7 @@ use super::ast::{
 };
 use super::tokens::{find_top_level, is_word};
 use super::words::Words;
-use crate::error::SourceText;
+use crate::error::{SourceText, fold};
 use crate::plan::Emit;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
@@ -263,10 +263,23 @@ fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         (column.ty, column.precision) = (Some(ty), precision);
     }
     while !matches!(words.parser.peek_token_ref().token, Token::Comma | Token::RParen | Token::EOF) {
+        let at = words.location();
+        let before = std::mem::replace(&mut column.value, ColumnValue::Plain { default: None });
         column_option(words, create, &mut column)?;
+        if is_said(&before) && is_said(&column.value) {
+            let message = format!("column \"{}\" is given its values twice", fold(&column.name));
+            return Err(words.text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), at));
+        }
+        if is_said(&before) {
+            column.value = before;
+        }
     }
     create.columns.push(column);
     Ok(())
+}
+
+fn is_said(value: &ColumnValue) -> bool {
+    !matches!(value, ColumnValue::Plain { default: None })
 }
 
 /// Functions that are called without parentheses: a column of that name would never be meant by it.

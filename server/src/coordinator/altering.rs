@@ -13,7 +13,7 @@ use super::sink::definition;
 use super::unopened::{open_sink, open_source};
 use eddyline_common::connector::{SinkConnector, SourceConnector};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, RelationKind};
 use std::sync::Arc;
 
 /// Connectors made with the new options.
@@ -23,14 +23,32 @@ pub(super) struct Prepared {
     sink: Option<Box<dyn SinkConnector>>,
 }
 
+/// What is altered and what it becomes, with the numbers that the rows have `now`: they go on whatever else is altered meanwhile.
+fn beside_numbers(now: &Relation, before: &Relation, after: Relation) -> (Relation, Relation) {
+    let mut both = [before.clone(), after];
+    if both[0].numbered() == both[1].numbered() {
+        for relation in &mut both {
+            if let RelationKind::Table { numbered, .. } = &mut relation.kind {
+                *numbered = now.numbered().cloned();
+            }
+        }
+    }
+    let [before, after] = both;
+    (before, after)
+}
+
 impl Core {
     pub(super) fn alter(&mut self, before: &Relation, after: Relation) -> Result<Done> {
-        self.check_unchanged(before)?;
+        let (before, after) = match self.catalog.get(before.id) {
+            Some(now) => beside_numbers(now, before, after),
+            None => (before.clone(), after),
+        };
+        self.check_unchanged(&before)?;
         self.check_unpaused(after.id)?;
         if after.name != before.name && self.catalog.is_taken(&after.name) {
             return taken(&after.name, false);
         }
-        if after == *before {
+        if after == before {
             return Ok((DdlOutcome::default(), None));
         }
         let prepared = self.prepare_alter(&after)?;
@@ -131,5 +149,28 @@ impl Core {
 
     pub(super) fn apply_comment(&mut self, relation: RelationId, column: Option<usize>, text: Option<String>) {
         self.set_catalog(self.catalog.with_comment(relation, column, text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgcatalog::tests::catalog_of;
+
+    #[test]
+    fn numbers_go_on_while_something_else_is_altered() {
+        let with_next = |relation: &Relation, number: i64| {
+            let mut other = relation.clone();
+            let RelationKind::Table { numbered: Some(numbered), .. } = &mut other.kind else { panic!("it numbers its rows") };
+            numbered.next = number;
+            other
+        };
+        let catalog = catalog_of("CREATE TABLE t (id SERIAL, v INT)");
+        let before = Relation::clone(catalog.by_name("t").unwrap());
+        let (now, renamed) = (with_next(&before, 1025), Relation { name: "u".to_string(), ..before.clone() });
+        assert_eq!(beside_numbers(&now, &before, renamed.clone()), (now.clone(), with_next(&renamed, 1025)));
+        // Whoever sets numbers aside has to have seen which are.
+        let aside = with_next(&before, 1025);
+        assert_eq!(beside_numbers(&now, &before, aside.clone()), (before, aside));
     }
 }

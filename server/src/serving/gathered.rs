@@ -12,8 +12,9 @@ use datafusion::physical_plan::windows::WindowAggExec;
 use datafusion::physical_plan::{ExecutionPlan, RecordBatchStream, SendableRecordBatchStream, replace_children_if_necessary};
 use eddyline_common::bytes_of;
 use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// How often a window has the rows: as they came, and in one batch.
@@ -25,41 +26,48 @@ pub fn windows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if !node.is::<WindowAggExec>() {
             return Ok(Transformed::no(node));
         }
-        let memory = Memory::default();
+        let begun = Begun::default();
         let counted = |input: &Arc<dyn ExecutionPlan>| {
-            let memory = memory.clone();
-            passing::over(input.clone(), move |rows, context| {
-                memory.begin(context);
-                Box::pin(Gathered { rows, memory: memory.clone(), counts: true })
-            })
+            let begun = begun.clone();
+            passing::over(input.clone(), move |rows, context| Box::pin(Gathered { rows, counts: true, memory: Some(begun.begin(context)) }))
         };
         let inputs = node.children().into_iter().map(counted).collect();
         let node = replace_children_if_necessary(node, inputs)?;
         // The input goes when its last row has come, and what was gathered stays.
-        Ok(Transformed::yes(passing::over(node, move |rows, _| Box::pin(Gathered { rows, memory: memory.clone(), counts: false }))))
+        Ok(Transformed::yes(passing::over(node, move |rows, _| Box::pin(Gathered { rows, counts: false, memory: begun.take() }))))
     };
     plan.transform_up(node).map(|plan| plan.data)
 }
 
-/// What a window has taken of the memory of queries, on all its partitions, once it has begun: given back when nothing of it is left.
+/// What runs of a window take of the memory of queries, between the moment in which a run asks for its input and that in which the run is there. A plan may run again and again,
+/// so it holds none of it itself.
 #[derive(Clone, Default)]
-struct Memory(Arc<OnceLock<MemoryReservation>>);
+struct Begun(Arc<Mutex<Vec<Arc<MemoryReservation>>>>);
 
-impl Memory {
-    fn begin(&self, context: &TaskContext) {
-        self.0.get_or_init(|| MemoryConsumer::new("window").register(context.memory_pool()));
+impl Begun {
+    fn begin(&self, context: &TaskContext) -> Arc<MemoryReservation> {
+        let memory = Arc::new(MemoryConsumer::new("window").register(context.memory_pool()));
+        self.0.lock().push(memory.clone());
+        memory
     }
 
-    fn take(&self, batch: &RecordBatch) -> Result<()> {
-        self.0.get().map_or(Ok(()), |memory| memory.try_grow(COPIES * bytes_of(batch)))
+    fn take(&self) -> Option<Arc<MemoryReservation>> {
+        self.0.lock().pop()
     }
 }
 
 /// Rows that a window gathers, or those that it gives.
 struct Gathered {
     rows: SendableRecordBatchStream,
-    memory: Memory,
     counts: bool,
+    /// Of the run: given back when neither its input nor its rows are left.
+    memory: Option<Arc<MemoryReservation>>,
+}
+
+impl Gathered {
+    fn take(&self, batch: &RecordBatch) -> Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.try_grow(COPIES * bytes_of(batch)))
+    }
 }
 
 impl RecordBatchStream for Gathered {
@@ -74,7 +82,7 @@ impl Stream for Gathered {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         Poll::Ready(match ready!(this.rows.poll_next_unpin(context)) {
-            Some(Ok(batch)) if this.counts => Some(this.memory.take(&batch).map(|()| batch)),
+            Some(Ok(batch)) if this.counts => Some(this.take(&batch).map(|()| batch)),
             other => other,
         })
     }

@@ -172,7 +172,11 @@ impl Session {
                 self.inform(message + ", skipping");
             }
         } else if !others.is_empty() {
+            let catalog = self.services.coordinator.catalog();
+            let goes = |table: &RelationId| catalog.get(*table).is_some_and(|relation| others.contains(&relation.name));
+            let written: Vec<RelationId> = self.transaction.written().filter(goes).collect();
             self.change_catalog(Ddl::Drop { kind, names: others, if_exists, cascade }, tag.clone()).await?;
+            written.into_iter().for_each(|table| self.transaction.forget(table));
         }
         let gone: Vec<_> = own.iter().filter_map(|name| self.temporary.0.remove(name)).collect();
         gone.iter().for_each(|own| self.transaction.forget(own.relation.id));

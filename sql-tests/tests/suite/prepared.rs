@@ -363,6 +363,9 @@ async fn parameters_have_the_types_that_operators_want() {
         ("$1 - d", Type::DATE, Type::INT4),
         ("at + $1", Type::INTERVAL, Type::TIMESTAMP),
         ("n * $1", Type::INT4, Type::INT4),
+        ("TIME '10:00' + $1", Type::INTERVAL, Type::TIME),
+        ("$1 + TIME '10:00'", Type::INTERVAL, Type::TIME),
+        ("TIME '10:00' - $1", Type::TIME, Type::INTERVAL),
     ] {
         let prepared = client.prepare(&format!("SELECT {expression} FROM t")).await.expect(expression);
         assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[parameter][..], &result), "{expression}");

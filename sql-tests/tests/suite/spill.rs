@@ -91,6 +91,13 @@ async fn what_a_window_holds_counts() {
         let sum: i64 = client.query_one(of(100_000, "").as_str(), &[]).await.expect("it fits").get(0);
         assert_eq!(sum, 5_000_050_000);
     }
+    // Nor does a run of a recursive query keep what the one before it took.
+    let again = format!(
+        "WITH RECURSIVE r(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM r, ({}) AS w(m) WHERE n < 20 AND m > 0) SELECT COUNT(*) FROM r",
+        of(100_000, "")
+    );
+    let count: i64 = client.query_one(again.as_str(), &[]).await.expect("it fits").get(0);
+    assert_eq!(count, 21);
     let last: i64 = client.query_one(of(100_000, "ORDER BY x").as_str(), &[]).await.expect("it needs one row at a time").get(0);
     assert_eq!(last, 5_000_050_000);
 }
