@@ -7,6 +7,7 @@ use super::parse;
 use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::array::NullBufferBuilder;
+use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
@@ -22,9 +23,9 @@ const FIRST_MICROS: i64 = FIRST_DAY as i64 * MICROS_PER_DAY;
 /// Up to the end of PostgreSQL's Julian days, since 2000.
 const DAYS_END: i32 = 2_145_031_949;
 
-/// One value as an array of one row; `None` is null.
-pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRef> {
-    let mut column = ColumnBuilder::new(ty)?;
+/// One value as an array of one row; `None` is null. What names no zone is of `zone`.
+pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType, zone: Tz) -> Result<ArrayRef> {
+    let mut column = ColumnBuilder::new(ty)?.in_zone(zone);
     match bytes {
         None => column.append_null(),
         Some(bytes) if binary => column.append_binary(bytes)?,
@@ -53,6 +54,8 @@ pub fn utf8(bytes: &[u8]) -> Result<&str> {
 pub struct ColumnBuilder {
     ty: SqlType,
     values: Values,
+    /// Of texts that name none; UTC if there is none here.
+    zone: Option<Tz>,
 }
 
 enum Values {
@@ -100,7 +103,16 @@ impl ColumnBuilder {
                     .with_hint("Send the fields and build the value in the statement."));
             }
         };
-        Ok(ColumnBuilder { ty: ty.clone(), values })
+        Ok(ColumnBuilder { ty: ty.clone(), values, zone: None })
+    }
+
+    /// Texts of a `timestamptz` that name no zone are of this one, not of UTC.
+    pub fn in_zone(mut self, zone: Tz) -> Self {
+        if let Values::List { items, lengths, nulls } = self.values {
+            self.values = Values::List { items: Box::new(items.in_zone(zone)), lengths, nulls };
+        }
+        self.zone = Some(zone);
+        self
     }
 
     pub fn append_null(&mut self) {
@@ -145,7 +157,7 @@ impl ColumnBuilder {
             Values::Date(b) => b.append_value(parse::date(trimmed)?),
             Values::Time(b) => b.append_value(parse::time(trimmed)?),
             Values::Timestamp(b) => b.append_value(match self.ty {
-                SqlType::TimestampTz => parse::timestamptz(trimmed)?,
+                SqlType::TimestampTz => parse::timestamptz(trimmed, self.zone.as_ref())?,
                 _ => parse::timestamp(trimmed)?,
             }),
             Values::Interval(b) => b.append_value(parse::interval(trimmed)?),
@@ -330,7 +342,8 @@ mod tests {
 
     #[test]
     fn binary_times_are_those_that_postgres_has() {
-        let read = |bytes: &[u8], ty: SqlType| value(Some(bytes), true, &ty).map_err(|e| e.state);
+        let zone = "+00:00".parse().unwrap();
+        let read = |bytes: &[u8], ty: SqlType| value(Some(bytes), true, &ty, zone).map_err(|e| e.state);
         let beyond = SqlState("22008");
         for (first, ty) in [(FIRST_MICROS, SqlType::Timestamp), (FIRST_MICROS, SqlType::TimestampTz), (0, SqlType::Time)] {
             assert!(read(&first.to_be_bytes(), ty.clone()).is_ok(), "{ty}");

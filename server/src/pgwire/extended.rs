@@ -7,6 +7,7 @@ use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::split;
 use crate::session::cursor::{Portal, PortalRun, Running};
 use crate::session::{Outcome, Session};
+use arrow::array::timezone::Tz;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
@@ -39,7 +40,9 @@ impl Connection {
         }
         let given_as = formats(&bind.parameter_format_codes, given)?;
         let values = bind.parameters.iter().zip(&prepared.parameters).zip(given_as);
-        let value = |((value, ty), format): ((&Option<Bytes>, &SqlType), Format)| parameter(value.as_deref(), format == Format::Binary, ty);
+        let zone = self.session.settings.zone();
+        let value =
+            |((value, ty), format): ((&Option<Bytes>, &SqlType), Format)| parameter(value.as_deref(), format == Format::Binary, ty, zone);
         let values = values.map(value).collect::<Result<Vec<_>>>()?;
         if let Some(schema) = &prepared.schema {
             formats(&bind.result_column_format_codes, schema.fields().len())?;
@@ -154,8 +157,8 @@ impl Connection {
 }
 
 /// One parameter as a typed constant; `None` is null.
-pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
-    constant(&decode::value(bytes, binary, ty)?).map_err(SqlError::internal)
+pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType, zone: Tz) -> Result<ScalarValue> {
+    constant(&decode::value(bytes, binary, ty, zone)?).map_err(SqlError::internal)
 }
 
 /// The formats of a result's columns from Bind's codes: none is text, one is for all.

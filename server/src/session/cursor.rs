@@ -9,6 +9,7 @@ use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{RowStream, split, to_sql_error};
+use arrow::array::timezone::Tz;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::decode;
@@ -380,8 +381,9 @@ impl Session {
                 .with_detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len())));
         }
         let values = self.scalars(arguments).await?;
+        let zone = self.settings.zone();
         let values: Vec<ScalarValue> =
-            values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty)).collect::<Result<_>>()?;
+            values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty, zone)).collect::<Result<_>>()?;
         let origin = Origin::Bound(&prepared, &values);
         let statement = self.plan_of(origin)?;
         if matches!(statement.planned, Planned::ExecutePrepared { .. }) {
@@ -423,9 +425,9 @@ impl Session {
 }
 
 /// An argument of EXECUTE as a value of its parameter's type: a text is read as one that a client sends.
-fn argument(value: &ScalarValue, ty: &SqlType) -> Result<ScalarValue> {
+fn argument(value: &ScalarValue, ty: &SqlType, zone: Tz) -> Result<ScalarValue> {
     let array = match value.try_as_str().flatten() {
-        Some(text) if !ty.is_text() => decode::value(Some(text.as_bytes()), false, ty)?,
+        Some(text) if !ty.is_text() => decode::value(Some(text.as_bytes()), false, ty, zone)?,
         _ => {
             let cast = value.cast_to(&ty.to_arrow()).and_then(|value| value.to_array()).map_err(to_sql_error)?;
             arrow::compute::cast(&cast, &ty.to_arrow())?
