@@ -187,16 +187,16 @@ async fn complete(writer: &mut Writer, session: &mut Session, outcome: Outcome) 
     }
 }
 
-/// Sends up to `limit` rows. Returns the tag at the end of the rows, `None` if there may be more.
+/// Sends up to `limit` rows. Returns the tag at the end of the rows, which counts those sent this time, `None` if there may be more.
 async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, limit: u64) -> Result<Option<String>> {
     let codes = portal.formats.clone();
-    let Some(Running { rows, tag, sent }) = &mut portal.running else {
+    let Some(Running { rows, tag }) = &mut portal.running else {
         return Err(SqlError::new(SqlState("55000"), "portal cannot be run again"));
     };
     let schema = rows.schema().clone();
     let formats = formats(&codes, schema.fields().len())?;
     let format = RowFormat { schema, formats, zone: session.settings.zone() };
-    let mut left = limit;
+    let (mut left, mut sent) = (limit, 0);
     while left > 0 {
         if rows.is_idle() {
             if left < limit && limit < u64::MAX {
@@ -205,7 +205,7 @@ async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, lim
             }
             writer.flush().await?;
         }
-        let Some(batch) = rows.next().await? else { return Ok(Some(tag.text(*sent))) };
+        let Some(batch) = rows.next().await? else { return Ok(Some(tag.text(sent))) };
         let (batch, rest) = split(batch, left);
         if let Some(rest) = rest {
             rows.put_back(rest);
@@ -215,7 +215,7 @@ async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, lim
         while at < batch.num_rows() {
             let written = bound.write_rows(at, batch.num_rows() - at, FLUSH_BYTES, &mut writer.out)?;
             at += written;
-            *sent += written as u64;
+            sent += written as u64;
             writer.flush_if_full().await?;
         }
         left -= batch.num_rows() as u64;

@@ -114,13 +114,14 @@ pub struct Portal {
     hold: bool,
     /// Its transaction has committed.
     kept: bool,
+    /// So many savepoints of the transaction are older: it goes with those.
+    depth: usize,
 }
 
-/// Rows that are left, and how many were sent.
+/// Rows that are left.
 pub struct Running {
     pub rows: RowStream,
     pub tag: Tag,
-    pub sent: u64,
 }
 
 #[derive(Default)]
@@ -146,7 +147,19 @@ impl Portals {
 
     /// It has committed.
     pub fn keep(&mut self) {
-        self.0.values_mut().for_each(|portal| portal.kept = portal.hold);
+        for portal in self.0.values_mut() {
+            (portal.kept, portal.depth) = (portal.hold, 0);
+        }
+    }
+
+    /// So many savepoints are left: what was made since the others is the transaction's.
+    pub fn release(&mut self, savepoints: usize) {
+        self.0.values_mut().for_each(|portal| portal.depth = portal.depth.min(savepoints));
+    }
+
+    /// It is undone up to the last of so many savepoints.
+    pub fn roll_back_to(&mut self, savepoints: usize) {
+        self.0.retain(|_, portal| portal.depth < savepoints);
     }
 
     /// It is undone, and so is what it declared.
@@ -237,6 +250,7 @@ impl Session {
             is_cursor: false,
             hold: false,
             kept: false,
+            depth: self.transaction.depth(),
         };
         self.portals.0.insert(portal.to_string(), bound);
         Ok(())
@@ -256,7 +270,7 @@ impl Session {
         }
         match self.execute_planned(statement, Origin::Bound(&prepared, &values)).await? {
             Outcome::Rows { rows, tag } => {
-                portal.running = Some(Running { rows, tag, sent: 0 });
+                portal.running = Some(Running { rows, tag });
                 Ok(PortalRun::Rows(Box::new(portal)))
             }
             other => Ok(PortalRun::Other(other)),
@@ -306,9 +320,9 @@ impl Session {
     }
 
     pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, hold: bool, parsed: &Parsed) -> Outcome {
-        let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
-        let (parsed, schema) = (Arc::new(parsed.clone()), Some(schema));
-        let portal = Portal { parsed, bound: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
+        let running = Some(Running { rows, tag: Tag::Counted("FETCH") });
+        let (parsed, schema, depth) = (Arc::new(parsed.clone()), Some(schema), self.transaction.depth());
+        let portal = Portal { parsed, bound: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false, depth };
         self.portals.0.insert(name.to_string(), portal);
         Outcome::Done("DECLARE CURSOR".into())
     }
@@ -418,8 +432,10 @@ impl Session {
         self.statements.0.clear();
         self.discard_temporary();
         self.services().sessions.advisory.unlock_all(self.process);
-        let reports = self.settings.reset_all();
-        self.reports.extend(reports);
+        let mut settings = self.settings.clone();
+        settings.reset_all();
+        self.adopt(settings);
+        self.transaction.settings = None;
         Ok(Outcome::Done("DISCARD ALL".into()))
     }
 }

@@ -2,6 +2,9 @@
 
 use eddyline_sql_tests::client::{number, refused, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
@@ -442,4 +445,29 @@ async fn texts_of_statements_are_bounded() {
     assert_eq!(error.code().map(|code| code.code()), Some("53400"));
     run(&client, "DEALLOCATE a").await;
     run(&client, &format!("PREPARE b AS SELECT '{long}'")).await;
+}
+
+/// Rows that were sent before are not counted again. No client tells the tag of a portal that it asks for more, so these are the messages themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_execution_counts_its_own_rows() {
+    let server = Server::start(ServerOptions::default());
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
+    client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    let startup = b"\0\x03\0\0user\0eddyline\0database\0eddyline\0\0";
+    let mut sent = (startup.len() as u32 + 4).to_be_bytes().to_vec();
+    sent.extend(startup);
+    let two_rows = (b'E', &b"\0\0\0\0\x02"[..]);
+    let (parse, bind) = ((b'P', &b"\0SELECT * FROM generate_series(1, 3)\0\0\0"[..]), (b'B', &b"\0\0\0\0\0\0\0\0"[..]));
+    for (kind, body) in [parse, bind, two_rows, two_rows, two_rows, (b'S', &b""[..])] {
+        sent.push(kind);
+        sent.extend((body.len() as u32 + 4).to_be_bytes());
+        sent.extend(body);
+    }
+    client.write_all(&sent).expect("the socket takes it");
+    let (mut answers, mut piece) = (String::new(), [0; 4096]);
+    while !answers.contains("SELECT 0\0") {
+        let read = client.read(&mut piece).expect("an answer");
+        answers.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+    assert!(answers.contains("SELECT 1\0"), "{answers}");
 }
