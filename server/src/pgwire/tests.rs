@@ -174,6 +174,14 @@ fn tokio_postgres_reads_the_binary_form() {
     assert_eq!(read::<Vec<u8>>("\\x0102", &SqlType::Bytes, Type::BYTEA), vec![1, 2]);
     let list = SqlType::Array(Box::new(SqlType::BigInt));
     assert_eq!(read::<Vec<Option<i64>>>("{1,NULL}", &list, Type::INT8_ARRAY), vec![Some(1), None]);
+    // PostgreSQL has the length of each dimension in front, and items of arrays alone behind them.
+    let table = SqlType::Array(Box::new(SqlType::Array(Box::new(SqlType::SmallInt))));
+    let bytes = encoded(from_text("{{1,2},{3,NULL}}", &table), &table, Format::Binary).unwrap();
+    let words = [0, 2, 0, 1, 0, 21, 0, 2, 0, 1, 0, 2, 0, 1, 0, 2, 1, 0, 2, 2, 0, 2, 3, u16::MAX, u16::MAX];
+    assert_eq!(bytes, words.map(u16::to_be_bytes).concat());
+    ["{{1,2},{3,NULL}}", "{{1},{2,3}}", "{{1},NULL}", "{}"].iter().for_each(|text| round_trip(&table, text));
+    let endless = [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 21, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(parameter(Some(&endless), true, &table, utc()).unwrap_err().state.0, "22P03");
     let texts = SqlType::Array(Box::new(SqlType::Text));
     assert_eq!(read::<Vec<String>>("{a,\"b,c\"}", &texts, Type::TEXT_ARRAY), vec!["a", "b,c"]);
     let at = read::<std::time::SystemTime>("2024-01-01 00:00:00.5", &SqlType::Timestamp, Type::TIMESTAMP);
