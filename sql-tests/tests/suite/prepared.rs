@@ -338,13 +338,15 @@ async fn a_pattern_that_comes_with_the_call_has_its_escape() {
 async fn parameters_have_the_types_of_columns() {
     let server = Server::start(ServerOptions::default());
     let client = server.connect().await;
-    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, j JSONB, f REAL)").await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, j JSONB, f REAL); CREATE TABLE l (a INT[], b TEXT[])").await;
     for (statement, types) in [
         ("INSERT INTO t VALUES ($1, $2, $3, $4)", &[Type::INT4, Type::UUID, Type::JSONB, Type::FLOAT4][..]),
         ("INSERT INTO t (j, id, u) VALUES ($1, 1, $2), ('{}', $3, NULL)", &[Type::JSONB, Type::UUID, Type::INT4][..]),
         ("INSERT INTO t (u, j, id) SELECT $1, $2, id + $3 FROM t", &[Type::UUID, Type::JSONB, Type::INT4][..]),
         ("INSERT INTO t (id, u) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET j = $3", &[Type::INT4, Type::UUID, Type::JSONB][..]),
         ("UPDATE t SET u = $1, j = $2 WHERE id = $3", &[Type::UUID, Type::JSONB, Type::INT4][..]),
+        ("INSERT INTO l VALUES ($1, $2)", &[Type::INT4_ARRAY, Type::TEXT_ARRAY][..]),
+        ("UPDATE l SET a = $1, b = $2", &[Type::INT4_ARRAY, Type::TEXT_ARRAY][..]),
     ] {
         let prepared = client.prepare(statement).await.expect(statement);
         assert_eq!(prepared.params(), types, "{statement}");
@@ -366,6 +368,14 @@ async fn parameters_have_the_types_that_operators_want() {
         ("$1 - d", Type::DATE, Type::INT4),
         ("at + $1", Type::INTERVAL, Type::TIMESTAMP),
         ("n * $1", Type::INT4, Type::INT4),
+        ("COALESCE(n, $1)", Type::INT4, Type::INT4),
+        ("GREATEST($1, at)", Type::TIMESTAMP, Type::TIMESTAMP),
+        ("NULLIF($1, n)", Type::INT4, Type::INT4),
+        ("CASE WHEN n > 1 THEN $1 ELSE d END", Type::DATE, Type::DATE),
+        ("CASE n WHEN $1 THEN 1 END", Type::INT4, Type::INT4),
+        ("CASE WHEN $1 THEN n END", Type::BOOL, Type::INT4),
+        ("NOT $1", Type::BOOL, Type::BOOL),
+        ("LAG(n, 1, $1) OVER (ORDER BY d)", Type::INT4, Type::INT4),
     ] {
         let prepared = client.prepare(&format!("SELECT {expression} FROM t")).await.expect(expression);
         assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[parameter][..], &result), "{expression}");
