@@ -29,6 +29,9 @@ const PREPARED_MAX: usize = 10_000;
 /// The texts of a session's named statements: a plan takes many times its text. One without a name is as long as a message may be, and is replaced by the next.
 const PREPARED_BYTES_MAX: usize = 32 << 20;
 
+/// What a statement is refused with whose rows are not those that were described.
+pub const RESULT_CHANGED: &str = "cached plan must not change result type";
+
 /// How long FETCH waits for the first row of a subscription.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,7 @@ impl Prepared {
         let same = |(a, b): (&FieldRef, &FieldRef)| wire_type(a).oid == wire_type(b).oid;
         match described.fields().len() == now.fields().len() && described.fields().iter().zip(now.fields()).all(same) {
             true => Ok(()),
-            false => Err(SqlError::unsupported("cached plan must not change result type")),
+            false => Err(SqlError::unsupported(RESULT_CHANGED)),
         }
     }
 }

@@ -306,6 +306,7 @@ async fn a_result_is_as_it_was_described() {
             let Err(error) = result else { panic!("rows of {changed}") };
             let error = error.as_db_error().expect("the server says it");
             assert_eq!((error.code().code(), error.message()), ("0A000", "cached plan must not change result type"), "{changed}");
+            assert_eq!(error.routine(), Some("RevalidateCachedQuery"), "{changed}");
         }
     }
     run(&other, "DROP TABLE t; CREATE TABLE t (a INT PRIMARY KEY, b TEXT); INSERT INTO t VALUES (1, 'one')").await;
