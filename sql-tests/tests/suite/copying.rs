@@ -61,6 +61,22 @@ async fn times_have_the_digits_of_their_columns() {
     assert_eq!(String::from_utf8(data).expect("text"), "1\t2024-01-01 00:00:00.001\t10:00:01\n2\tinfinity\t10:00:01\n");
 }
 
+/// Where a client looks for the header that reads message by message, as psycopg does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_tuple_comes_with_the_header() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    for (rows, lengths) in [(0, vec![21]), (2, vec![29, 10, 2])] {
+        let statement = format!("COPY (SELECT g FROM generate_series(1, {rows}) AS s(g)) TO STDOUT (FORMAT binary)");
+        let mut pieces = pin!(client.copy_out(&statement).await.expect("it begins"));
+        let mut found = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            found.push(piece.expect("a piece").len());
+        }
+        assert_eq!(found, lengths);
+    }
+}
+
 /// COPY took the times of a session elsewhere for those of Greenwich.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn times_without_a_zone_are_in_the_sessions() {
