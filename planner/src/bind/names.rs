@@ -328,7 +328,6 @@ fn plain_column(expr: &Expr) -> Option<(Option<String>, String)> {
 
 /// `t.*` where FROM has `schema.t`, and the other way about, is written as FROM has it: DataFusion compares these as they are.
 pub fn qualify_wildcards(select: &mut Select) {
-    let last = |name: &ObjectName| name.0.last().and_then(|part| part.as_ident()).map(fold);
     let named = factors(&select.from).into_iter().filter_map(|factor| match factor {
         TableFactor::Table { name, alias: None, args: None, .. } => Some(name.clone()),
         _ => None,
@@ -336,17 +335,22 @@ pub fn qualify_wildcards(select: &mut Select) {
     let named: Vec<ObjectName> = named.collect();
     for item in &mut select.projection {
         if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
-            && let Some(own) = named.iter().find(|own| last(own) == last(name) && (own.0.len() == 1 || name.0.len() == 1))
+            && let (wanted, is_bare) = (last(name), name.0.len() == 1)
+            && let Some(own) = named.iter().find(|own| last(own) == wanted && (is_bare || own.0.len() == 1))
         {
             *name = own.clone();
         }
     }
 }
 
+fn last(name: &ObjectName) -> Option<String> {
+    name.0.last()?.as_ident().map(fold)
+}
+
 /// `t` of `t.*`.
 fn wildcard_qualifier(item: &SelectItem) -> Option<String> {
     match item {
-        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => name.0.last()?.as_ident().map(fold),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => last(name),
         _ => None,
     }
 }
