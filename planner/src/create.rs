@@ -19,7 +19,7 @@ use crate::statement::{RowLocks, StreamingQuery};
 use crate::types::to_ast;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
 use eddyline_common::connector::{ColumnOrigin, SourceColumn, SourceSpec};
 use eddyline_common::options;
 use eddyline_common::types::{Column, arrow_schema};
@@ -414,14 +414,6 @@ fn key_columns(key: &[Ident], columns: &mut Columns, use_of_key: UseOfKey, text:
     Ok(found)
 }
 
-/// A type as a cast names it, that of an array too.
-fn named(ty: &SqlType) -> Option<DataType> {
-    match ty {
-        SqlType::Array(item) => to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
-        simple => to_ast(simple),
-    }
-}
-
 /// Refuses a column that numbers rows if it is of a type that has no number to begin with.
 fn check_start(start: i64, ty: &SqlType) -> Result<()> {
     let greatest = match ty {
@@ -467,7 +459,7 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
         let ty = stored[at].ty.to_arrow();
         let is_other = |bound: &DfExpr| bound.get_type(&schema).map(|own| own != ty).map_err(|e| binder.error(e));
         if is_other(&bound)?
-            && let Some(named) = named(&stored[at].ty)
+            && let Some(named) = to_ast(&stored[at].ty)
         {
             bound = binder.expr(&cast(sql.clone(), named), &schema)?;
         }

@@ -200,10 +200,11 @@ fn limited(written: &CharacterLength, ty: fn(u32) -> SqlType) -> Result<SqlType>
     }
 }
 
-/// A type as it stands in an expression, a text without its length: it is checked when it is stored. `None` for nested ones.
+/// A type as it stands in an expression, a text without its length: it is checked when it is stored. `None` for rows and maps.
 pub fn to_ast(ty: &SqlType) -> Option<DataType> {
     let (name, modifiers) = match ty {
-        SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _) | SqlType::Null => return None,
+        SqlType::Array(item) => return to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
+        SqlType::Struct(_) | SqlType::Map(_, _) | SqlType::Null => return None,
         SqlType::Decimal { precision, scale } => ("numeric".to_string(), vec![precision.to_string(), scale.to_string()]),
         SqlType::Varchar(_) | SqlType::Char(_) => ("text".to_string(), vec![]),
         simple => (simple.to_string(), vec![]),

@@ -7,6 +7,7 @@ use super::parse;
 use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::array::NullBufferBuilder;
+use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
@@ -22,9 +23,12 @@ const FIRST_MICROS: i64 = FIRST_DAY as i64 * MICROS_PER_DAY;
 /// Up to the end of PostgreSQL's Julian days, since 2000.
 const DAYS_END: i32 = 2_145_031_949;
 
-/// One value as an array of one row; `None` is null.
-pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRef> {
-    let mut column = ColumnBuilder::new(ty)?;
+/// Of an array, as in PostgreSQL.
+const DIMENSIONS_MAX: i32 = 6;
+
+/// One value as an array of one row; `None` is null. What names no zone is of `zone`.
+pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType, zone: Tz) -> Result<ArrayRef> {
+    let mut column = ColumnBuilder::new(ty)?.in_zone(zone);
     match bytes {
         None => column.append_null(),
         Some(bytes) if binary => column.append_binary(bytes)?,
@@ -53,6 +57,8 @@ pub fn utf8(bytes: &[u8]) -> Result<&str> {
 pub struct ColumnBuilder {
     ty: SqlType,
     values: Values,
+    /// Of texts that name none; UTC if there is none here.
+    zone: Option<Tz>,
 }
 
 enum Values {
@@ -100,7 +106,16 @@ impl ColumnBuilder {
                     .with_hint("Send the fields and build the value in the statement."));
             }
         };
-        Ok(ColumnBuilder { ty: ty.clone(), values })
+        Ok(ColumnBuilder { ty: ty.clone(), values, zone: None })
+    }
+
+    /// Texts of a `timestamptz` that name no zone are of this one, not of UTC.
+    pub fn in_zone(mut self, zone: Tz) -> Self {
+        if let Values::List { items, lengths, nulls } = self.values {
+            self.values = Values::List { items: Box::new(items.in_zone(zone)), lengths, nulls };
+        }
+        self.zone = Some(zone);
+        self
     }
 
     pub fn append_null(&mut self) {
@@ -145,7 +160,7 @@ impl ColumnBuilder {
             Values::Date(b) => b.append_value(parse::date(trimmed)?),
             Values::Time(b) => b.append_value(parse::time(trimmed)?),
             Values::Timestamp(b) => b.append_value(match self.ty {
-                SqlType::TimestampTz => parse::timestamptz(trimmed)?,
+                SqlType::TimestampTz => parse::timestamptz(trimmed, self.zone.as_ref())?,
                 _ => parse::timestamp(trimmed)?,
             }),
             Values::Interval(b) => b.append_value(parse::interval(trimmed)?),
@@ -275,7 +290,7 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-/// Appends the items of a one-dimensional binary array; `None` for a damaged one.
+/// Appends the items of a binary array; `None` for a damaged one, and for one of more dimensions than the type has.
 fn binary_array(mut bytes: &[u8], items: &mut ColumnBuilder) -> Result<Option<usize>> {
     if bytes.len() < 12 {
         return Ok(None);
@@ -284,13 +299,36 @@ fn binary_array(mut bytes: &[u8], items: &mut ColumnBuilder) -> Result<Option<us
     if dimensions == 0 {
         return Ok(Some(0));
     }
-    if dimensions != 1 || bytes.len() < 8 {
+    if !(1..=DIMENSIONS_MAX).contains(&dimensions) || bytes.len() < 8 * dimensions as usize {
         return Ok(None);
     }
-    let (count, _lower_bound) = (bytes.get_i32(), bytes.get_i32());
-    for _ in 0..count {
+    let mut counts = Vec::new();
+    for _ in 0..dimensions {
+        let (count, _lower_bound) = (bytes.get_i32(), bytes.get_i32());
+        counts.push(count.max(0) as usize);
+    }
+    // Otherwise each item has bytes of its own, so that there are no more than these can say.
+    if counts.contains(&0) {
+        return Ok(Some(0));
+    }
+    Ok(binary_items(&mut bytes, &counts, items)?.then_some(counts[0]))
+}
+
+/// Appends as many items as the first of the counts says, which are arrays if there are more; false if there are not as many.
+fn binary_items(bytes: &mut &[u8], counts: &[usize], items: &mut ColumnBuilder) -> Result<bool> {
+    let Some((count, inner)) = counts.split_first() else { return Ok(false) };
+    for _ in 0..*count {
+        if let Some(length) = inner.first() {
+            let Values::List { items, lengths, nulls } = &mut items.values else { return Ok(false) };
+            if !binary_items(bytes, inner, items)? {
+                return Ok(false);
+            }
+            lengths.push(*length);
+            nulls.append_non_null();
+            continue;
+        }
         if bytes.len() < 4 {
-            return Ok(None);
+            return Ok(false);
         }
         match bytes.get_i32() {
             -1 => items.append_null(),
@@ -298,10 +336,10 @@ fn binary_array(mut bytes: &[u8], items: &mut ColumnBuilder) -> Result<Option<us
                 items.append_binary(&bytes[..length as usize])?;
                 bytes.advance(length as usize);
             }
-            _ => return Ok(None),
+            _ => return Ok(false),
         }
     }
-    Ok(Some(count.max(0) as usize))
+    Ok(true)
 }
 
 /// PostgreSQL's binary numeric as decimal text; `None` for NaN, infinities and damaged ones.
@@ -330,7 +368,8 @@ mod tests {
 
     #[test]
     fn binary_times_are_those_that_postgres_has() {
-        let read = |bytes: &[u8], ty: SqlType| value(Some(bytes), true, &ty).map_err(|e| e.state);
+        let zone = "+00:00".parse().unwrap();
+        let read = |bytes: &[u8], ty: SqlType| value(Some(bytes), true, &ty, zone).map_err(|e| e.state);
         let beyond = SqlState("22008");
         for (first, ty) in [(FIRST_MICROS, SqlType::Timestamp), (FIRST_MICROS, SqlType::TimestampTz), (0, SqlType::Time)] {
             assert!(read(&first.to_be_bytes(), ty.clone()).is_ok(), "{ty}");

@@ -335,6 +335,16 @@ impl<'a> ValueWriter<'a> {
         }
     }
 
+    /// The items of these values, if those are arrays with as many items in each: who writes them, how many one has, and where they are.
+    fn of_one_length(&self, rows: std::ops::Range<usize>) -> Option<(&ValueWriter<'a>, usize, std::ops::Range<usize>)> {
+        let Kind::List { list, items, .. } = &self.kind else { return None };
+        let offsets = list.value_offsets();
+        let length = |row: usize| (offsets[row + 1] - offsets[row]) as usize;
+        let each = rows.clone().next().map(length).filter(|each| *each > 0)?;
+        let is_even = rows.clone().all(|row| !self.is_null(row) && length(row) == each);
+        is_even.then(|| (items.as_ref(), each, offsets[rows.start] as usize..offsets[rows.end] as usize))
+    }
+
     pub fn is_list(&self) -> bool {
         matches!(self.kind, Kind::List { .. })
     }
@@ -401,18 +411,25 @@ fn padded(text: &str, length: u32, out: &mut BytesMut) {
     out.put_bytes(b' ', (length as usize).saturating_sub(text.chars().count()));
 }
 
-/// A one-dimensional array. Arrays in arrays, which may be ragged here, have no binary form in PostgreSQL: their
-/// items are written as arrays one by one.
+/// An array, of more dimensions where its items are arrays of one length. Ragged ones have no binary form in PostgreSQL: their items are
+/// written as arrays one by one.
 fn binary_array(items: &ValueWriter, element: u32, range: std::ops::Range<usize>, out: &mut BytesMut) {
-    let has_nulls = range.clone().any(|i| items.is_null(i));
-    out.put_i32(if range.is_empty() { 0 } else { 1 });
-    out.put_i32(has_nulls as i32);
+    let (mut items, mut length, mut range) = (items, range.len(), range);
+    let (begin, mut dimensions) = (out.len(), 0i32);
+    out.put_i64(0);
     out.put_u32(element);
-    if range.is_empty() {
-        return;
+    while length > 0 {
+        out.put_i32(length as i32);
+        out.put_i32(1);
+        dimensions += 1;
+        match items.of_one_length(range.clone()) {
+            Some((inner, each, within)) => (items, length, range) = (inner, each, within),
+            None => break,
+        }
     }
-    out.put_i32(range.len() as i32);
-    out.put_i32(1);
+    let has_nulls = range.clone().any(|i| items.is_null(i));
+    out[begin..begin + 4].copy_from_slice(&dimensions.to_be_bytes());
+    out[begin + 4..begin + 8].copy_from_slice(&i32::from(has_nulls).to_be_bytes());
     range.for_each(|i| items.field(i, out));
 }
 

@@ -2,8 +2,9 @@
 
 use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlState, SqlType};
+use arrow::array::timezone::Tz;
 use arrow::datatypes::IntervalMonthDayNano;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Offset, TimeDelta, TimeZone};
 use std::str::FromStr;
 
 /// Longest text that an error quotes.
@@ -194,17 +195,30 @@ pub fn date(text: &str) -> Result<i32> {
         "-infinity" => return Ok(i32::MIN),
         _ => {}
     }
-    let day = text.split([' ', 'T']).next().unwrap_or(text);
-    calendar(day).map(|d| (d - NaiveDate::default()).num_days() as i32).ok_or_else(|| bad_time("date", text))
+    let day = parts(text).filter(|(_, _, zone)| is_zone(zone)).and_then(|(days, _, _)| i32::try_from(days).ok());
+    day.ok_or_else(|| bad_time("date", text))
 }
 
-fn calendar(text: &str) -> Option<NaiveDate> {
+fn calendar(text: &str, before_christ: bool) -> Option<NaiveDate> {
     let mut parts = text.splitn(3, '-');
     let (year, month, day) = (parts.next()?, parts.next(), parts.next());
     match (month, day) {
-        (Some(month), Some(day)) => NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?),
-        _ if text.len() == 8 => NaiveDate::parse_from_str(text, "%Y%m%d").ok(),
+        (Some(month), Some(day)) => {
+            let year = year.parse::<i32>().ok().filter(|year| *year > 0)?;
+            // The year before the first is the first before Christ.
+            NaiveDate::from_ymd_opt(if before_christ { 1 - year } else { year }, month.parse().ok()?, day.parse().ok()?)
+        }
+        _ if text.len() == 8 && !before_christ => NaiveDate::parse_from_str(text, "%Y%m%d").ok(),
         _ => None,
+    }
+}
+
+/// The text without its era, and whether that is the one before Christ.
+fn era(text: &str) -> (&str, bool) {
+    match text.rsplit_once(' ') {
+        Some((rest, era)) if era.eq_ignore_ascii_case("bc") => (rest.trim_end(), true),
+        Some((rest, era)) if era.eq_ignore_ascii_case("ad") => (rest.trim_end(), false),
+        _ => (text, false),
     }
 }
 
@@ -236,31 +250,76 @@ fn number(text: &str, digits_max: usize) -> Option<i64> {
 
 /// Microseconds; a zone in the text is ignored, as PostgreSQL does.
 pub fn timestamp(text: &str) -> Result<i64> {
-    zoned(text).map(|(local, _)| local).ok_or_else(|| bad_time("timestamp", text))
+    let local = infinite(text).or_else(|| {
+        let (days, micros, zone) = parts(text)?;
+        is_zone(zone).then(|| at(days, micros))?
+    });
+    local.ok_or_else(|| bad_time("timestamp", text))
 }
 
-/// Microseconds in UTC; a text without a zone is taken as UTC.
-pub fn timestamptz(text: &str) -> Result<i64> {
-    zoned(text).map(|(local, offset)| local - offset).ok_or_else(|| bad_time("timestamp with time zone", text))
+/// Microseconds in UTC; a text that names no zone is one of `zone`, or of UTC without one.
+pub fn timestamptz(text: &str, zone: Option<&Tz>) -> Result<i64> {
+    let found = infinite(text).or_else(|| {
+        let (days, micros, named) = parts(text)?;
+        let local = at(days, micros)?;
+        match (offset(named), zone) {
+            (Some(_), Some(zone)) if named.is_empty() => instant(local, zone),
+            (Some(offset), _) => local.checked_sub(offset),
+            (None, _) => instant(local, &Tz::from_str(named).ok()?),
+        }
+    });
+    found.ok_or_else(|| bad_time("timestamp with time zone", text))
 }
 
-/// Local time in microseconds and its zone's offset from UTC.
-fn zoned(text: &str) -> Option<(i64, i64)> {
+/// The instant of a wall-clock time, both in microseconds: the earlier of two, and past a gap as far as the clock was put forward. `None` where there are no more
+/// times.
+pub fn instant(local: i64, zone: &Tz) -> Option<i64> {
+    let at = DateTime::from_timestamp_micros(local)?.naive_utc();
+    let found = zone.offset_from_local_datetime(&at).earliest();
+    let offset = match found {
+        Some(offset) => offset,
+        None => zone.offset_from_local_datetime(&(at - TimeDelta::hours(3))).earliest()?,
+    };
+    local.checked_sub(i64::from(offset.fix().local_minus_utc()) * 1_000_000)
+}
+
+fn infinite(text: &str) -> Option<i64> {
     match text {
-        "infinity" => return Some((i64::MAX, 0)),
-        "-infinity" => return Some((i64::MIN, 0)),
-        "epoch" => return Some((0, 0)),
-        _ => {}
+        "infinity" => Some(i64::MAX),
+        "-infinity" => Some(i64::MIN),
+        _ => None,
     }
+}
+
+fn at(days: i64, micros: i64) -> Option<i64> {
+    days.checked_mul(MICROS_PER_DAY)?.checked_add(micros)
+}
+
+/// Days since 1970-01-01, microseconds since midnight, and what names the zone.
+fn parts(text: &str) -> Option<(i64, i64, &str)> {
+    if text == "epoch" {
+        return Some((0, 0, "Z"));
+    }
+    let (text, before_christ) = era(text);
     let (day, rest) = text.split_once([' ', 'T']).unwrap_or((text, ""));
-    let days = (calendar(day)? - NaiveDate::default()).num_days();
+    let days = (calendar(day, before_christ)? - NaiveDate::default()).num_days();
     let rest = rest.trim();
-    let zone_at = rest.find(['+', '-', 'Z', 'z', ' ', 'U', 'G']).unwrap_or(rest.len());
+    let zone_at = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.')).unwrap_or(rest.len());
     let (clock_text, zone) = (rest[..zone_at].trim(), rest[zone_at..].trim());
     let micros = if clock_text.is_empty() { 0 } else { clock(clock_text)? };
-    Some((days.checked_mul(MICROS_PER_DAY)?.checked_add(micros)?, offset(zone)?))
+    Some((days, micros, zone))
 }
 
+/// Whether a text of a time is one instant wherever it is read.
+pub fn names_zone(text: &str) -> bool {
+    infinite(text).is_some() || parts(text).is_some_and(|(_, _, zone)| !zone.is_empty())
+}
+
+fn is_zone(text: &str) -> bool {
+    offset(text).is_some() || Tz::from_str(text).is_ok()
+}
+
+/// Microseconds east of Greenwich, less than sixteen hours of them as in PostgreSQL.
 fn offset(zone: &str) -> Option<i64> {
     if zone.is_empty() || ["z", "utc", "gmt"].contains(&zone.to_ascii_lowercase().as_str()) {
         return Some(0);
@@ -271,12 +330,15 @@ fn offset(zone: &str) -> Option<i64> {
         _ => return None,
     };
     let digits: String = rest.chars().filter(|c| *c != ':').collect();
-    let (hours, minutes) = match digits.len() {
-        1 | 2 => (digits.parse::<i64>().ok()?, 0),
-        4 => (digits[..2].parse().ok()?, digits[2..].parse().ok()?),
+    let number = number(&digits, 6)?;
+    let (hours, minutes, seconds) = match digits.len() {
+        1 | 2 => (number, 0, 0),
+        4 => (number / 100, number % 100, 0),
+        6 => (number / 10_000, number / 100 % 100, number % 100),
         _ => return None,
     };
-    Some(sign * (hours * 60 + minutes) * 60_000_000)
+    let is_offset = hours < 16 && minutes < 60 && seconds < 60;
+    is_offset.then(|| sign * ((hours * 60 + minutes) * 60 + seconds) * 1_000_000)
 }
 
 /// `1 year 2 mons -3 days 04:05:06.7 ago`: numbers with units and at most one clock, in any order.
@@ -398,6 +460,21 @@ pub fn array(text: &str) -> Result<Vec<Option<String>>> {
             Some(',') => {}
             None => return Ok(items),
             Some(_) => return Err(bad()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_whether_it_names_a_zone() {
+        for text in ["2024-01-01 10:00", "2024-1-1", "20240101 10:00:00.5", "2024-01-01 BC"] {
+            assert!(!names_zone(text), "{text}");
+        }
+        for text in ["2024-01-01T10:00Z", "2024-01-01 10:00-05", "2024-01-01 10:00 Europe/Berlin", "epoch"] {
+            assert!(names_zone(text), "{text}");
         }
     }
 }

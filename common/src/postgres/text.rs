@@ -217,6 +217,11 @@ pub fn timestamptz(micros: i64, zone: &Tz, out: &mut BytesMut) {
         out.put_u8(b':');
         padded(seconds / 60 % 60, 2, out);
     }
+    // Before there were zones each place had its own time.
+    if seconds % 60 != 0 {
+        out.put_u8(b':');
+        padded(seconds % 60, 2, out);
+    }
     if before_christ {
         out.put_slice(b" BC");
     }

@@ -19,11 +19,12 @@ pub use units::{check_unit, date_bin, date_trunc, is_of_clock};
 use super::native::{Arg, Native, text};
 use super::{ADD_CLOCK, PART, YEARS};
 use between::{age, overlaps};
-use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use eddyline_common::postgres::parse;
 use eddyline_common::{SqlError, SqlState, SqlType};
 use epoch::{from_unixtime, seconds, to_timestamp, to_timestamp_ltz, unix_timestamp};
 use made::{make_interval, make_time, make_timestamp};
@@ -147,15 +148,9 @@ pub(super) fn local(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
     micros.checked_add(i64::from(offset) * 1_000_000).ok_or_else(out_of_range)
 }
 
-/// The instant of a wall-clock time: the earlier of two, and past a gap as far as the clock was put forward.
+/// The instant of a wall-clock time.
 pub(super) fn utc(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
-    let at = naive(micros)?;
-    let found = zone.offset_from_local_datetime(&at).earliest();
-    let offset = match found {
-        Some(offset) => offset.fix(),
-        None => zone.offset_from_local_datetime(&(at - TimeDelta::hours(3))).earliest().ok_or_else(out_of_range)?.fix(),
-    };
-    micros.checked_sub(i64::from(offset.local_minus_utc()) * 1_000_000).ok_or_else(out_of_range)
+    parse::instant(micros, zone).ok_or_else(out_of_range)
 }
 
 /// Microseconds of a timestamp column of either kind, or of times of day.

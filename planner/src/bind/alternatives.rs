@@ -222,6 +222,7 @@ impl Typing<'_> {
                 Expr::WindowFunction(call)
             }
             Expr::Case(case) => Expr::Case(self.case(case)?),
+            Expr::Not(condition) => Expr::Not(Box::new(self.parameter(*condition, SqlType::Boolean))),
             Expr::ScalarFunction(ScalarFunction { func, args }) => {
                 let args = match (func.name(), args.as_slice()) {
                     ("coalesce" | "greatest" | "least", _) => self.alternatives(&func.name().to_uppercase(), args)?,
@@ -311,6 +312,7 @@ impl Typing<'_> {
         if let [value, _, default] = args.as_mut_slice()
             && let Some(field) = self.field(value)
         {
+            *default = self.as_other(default.clone(), value);
             *default = self.beside(default.clone(), &field);
         }
         args
@@ -368,8 +370,18 @@ impl Typing<'_> {
         }
     }
 
+    /// A parameter as a value of the type that another one has.
+    fn as_other(&mut self, expr: Expr, other: &Expr) -> Expr {
+        match self.field(other).and_then(|field| SqlType::from_field(&field)).filter(|ty| *ty != SqlType::Null) {
+            Some(ty) => self.parameter(expr, ty.unlimited()),
+            None => expr,
+        }
+    }
+
     /// Two operands of an operator that compares.
     fn pair(&mut self, operator: impl fmt::Display, left: Operand, right: Operand) -> DfResult<(Operand, Operand)> {
+        let left = Box::new(self.as_other(*left, &right));
+        let right = Box::new(self.as_other(*right, &left));
         let (Some(left_field), Some(right_field)) = (self.field(&left), self.field(&right)) else { return Ok((left, right)) };
         check_operands(operator, (&left, &left_field), (&right, &right_field))?;
         Ok((Box::new(self.beside(*left, &right_field)), Box::new(self.beside(*right, &left_field))))
@@ -419,7 +431,10 @@ impl Typing<'_> {
                 (typed, whens) = self.each("=", operand, whens)?;
                 Some(typed)
             }
-            None => None,
+            None => {
+                whens = whens.into_iter().map(|when| self.parameter(when, SqlType::Boolean)).collect();
+                None
+            }
         };
         // In the order in which PostgreSQL looks at them.
         let has_else = else_expr.is_some();
@@ -446,6 +461,10 @@ impl Typing<'_> {
                 self.changed |= cast != value;
                 return cast;
             }
+            let value = match SqlType::from_field(&common) {
+                Some(ty) => self.parameter(value, ty.unlimited()),
+                None => value,
+            };
             match self.field(&value).and_then(|own| widened(&value, &own, &common)) {
                 Some(widened) => self.replaced(widened),
                 None => value,

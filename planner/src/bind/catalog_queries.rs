@@ -10,10 +10,6 @@ use datafusion::sql::sqlparser::ast::*;
 /// What `regclass` and kin are here: functions of the server's registry, from name to oid and back.
 const REG_TYPES: &[&str] = &["regclass", "regtype", "regproc", "regnamespace", "regrole", "regoper", "regprocedure"];
 
-fn null() -> Expr {
-    Expr::Value(Value::Null.with_empty_span())
-}
-
 pub fn rewrite_query(query: &mut Query) {
     // A lock clause is no matter of the plan: see `crate::locks`.
     query.locks.clear();
@@ -211,7 +207,7 @@ fn reg_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
         && let Expr::Cast { expr: source, data_type: middle, .. } = inner
         && REG_TYPES.contains(&type_name(middle).as_str())
     {
-        return Some(reg_name(&type_name(middle), source.as_ref().clone()));
+        return Some(cast(reg_name(&type_name(middle), source.as_ref().clone()), data_type.clone()));
     }
     if target == "oid"
         && let Expr::Cast { expr: source, data_type: middle, .. } = inner
@@ -230,8 +226,7 @@ fn reg_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
 
 fn reg_name(reg_type: &str, oid: Expr) -> Expr {
     match reg_type {
-        "regtype" => call("format_type", vec![oid, null()]),
-        "regclass" | "regnamespace" | "regrole" | "regproc" => call(&format!("eddyline_{reg_type}_name"), vec![oid]),
+        "regclass" | "regtype" | "regnamespace" | "regrole" | "regproc" => call(&format!("eddyline_{reg_type}_name"), vec![oid]),
         _ => call("eddyline_regproc_name", vec![oid]),
     }
 }

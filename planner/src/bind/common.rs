@@ -240,17 +240,11 @@ pub fn quoted(expr: &Expr) -> Option<&str> {
 /// The instant that a text means. One without a zone is in the session's.
 pub fn instant(text: &str) -> Expr {
     let zoned = SqlType::TimestampTz.to_arrow();
-    match (parse::timestamptz(text.trim()), names_zone(text.trim())) {
+    match (parse::timestamptz(text.trim(), None), parse::names_zone(text.trim())) {
         (Ok(_), false) => cast_to(cast_to(lit(text), SqlType::Timestamp.to_arrow()), zoned),
         (Ok(micros), true) => lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("+00:00".into()))),
-        // Its zone may have a name.
         (Err(_), _) => cast_to(lit(text), zoned),
     }
-}
-
-fn names_zone(text: &str) -> bool {
-    let clock = text.split_once([' ', 'T']).map_or("", |(_, clock)| clock);
-    !text.starts_with(|c: char| c.is_ascii_digit()) || clock.contains(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.' | ' '))
 }
 
 #[cfg(test)]
@@ -309,15 +303,5 @@ mod tests {
         assert_eq!(compared_number(&Float64, &Decimal128(10, 2)), Some(Float64));
         assert_eq!(compared_number(&Int32, &Decimal128(10, 2)), Some(Decimal128(12, 2)));
         assert_eq!((compared_number(&Int64, &Int32), compared_number(&Utf8, &Int32)), (None, None));
-    }
-
-    #[test]
-    fn a_text_says_whether_it_names_a_zone() {
-        for text in ["2024-01-01 10:00", "2024-1-1", "20240101 10:00:00.5"] {
-            assert!(!names_zone(text), "{text}");
-        }
-        for text in ["2024-01-01T10:00Z", "2024-01-01 10:00-05", "epoch"] {
-            assert!(names_zone(text), "{text}");
-        }
     }
 }

@@ -2,12 +2,13 @@
 //! that. Clients see the names before they were made unique.
 
 use super::aggregates::is_aggregate;
+use super::columns::factors;
 use crate::catalog::Catalog;
 use crate::error::fold;
 use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField,
+    AccessExpr, Expr, Ident, ObjectName, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -342,10 +343,31 @@ fn plain_column(expr: &Expr) -> Option<(Option<String>, String)> {
     }
 }
 
+/// `t.*` where FROM has `schema.t`, and the other way about, is written as FROM has it: DataFusion compares these as they are.
+pub fn qualify_wildcards(select: &mut Select) {
+    let named = factors(&select.from).into_iter().filter_map(|factor| match factor {
+        TableFactor::Table { name, alias: None, args: None, .. } => Some(name.clone()),
+        _ => None,
+    });
+    let named: Vec<ObjectName> = named.collect();
+    for item in &mut select.projection {
+        if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+            && let (wanted, is_bare) = (last(name), name.0.len() == 1)
+            && let Some(own) = named.iter().find(|own| last(own) == wanted && (is_bare || own.0.len() == 1))
+        {
+            *name = own.clone();
+        }
+    }
+}
+
+fn last(name: &ObjectName) -> Option<String> {
+    name.0.last()?.as_ident().map(fold)
+}
+
 /// `t` of `t.*`.
 fn wildcard_qualifier(item: &SelectItem) -> Option<String> {
     match item {
-        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => name.0.last()?.as_ident().map(fold),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => last(name),
         _ => None,
     }
 }

@@ -137,6 +137,7 @@ impl VisitorMut for Rewriter<'_> {
         json::whole_rows(select, &known, self.zone);
         let starred = known.of_wildcards(select);
         names::alias_items(select, &starred);
+        names::qualify_wildcards(select);
         grouping::group_id(select)?;
         subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);

@@ -138,8 +138,16 @@ const DEFINITIONS: &[Definition] = &[
     define("eddyline_regprocedure", "oid", regproc),
     define("eddyline_regoper", "oid", |_, args| oid_of(args, "operator", SqlState::UNDEFINED_FUNCTION, |_| None)),
     define("eddyline_regclass_name", "regclass_text", |c, args| {
-        let name = |oid: u32| describe::class_name(&c.catalog, oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() });
-        Ok(name_of(args, name))
+        let oid = oid_of(args, "relation", SqlState::UNDEFINED_TABLE, |n| describe::class_oid(&c.catalog, n))?;
+        let name = |oid: u32| match oid {
+            0 => "-".into(),
+            oid => describe::class_name(&c.catalog, oid).unwrap_or_else(|| oid.to_string()),
+        };
+        Ok(oid.as_oid().map(name).into())
+    }),
+    define("eddyline_regtype_name", "text", |_, args| {
+        let oid = oid_of(args, "type", SqlState::UNDEFINED_OBJECT, describe::type_oid)?;
+        Ok(oid.as_oid().map(|oid| spec::format_type(oid, None)).into())
     }),
     define("eddyline_regproc_name", "regproc_text", |c, args| Ok(name_of(args, |oid| procs::name(c, oid)))),
     define("eddyline_regnamespace_name", "text", |_, args| Ok(name_of(args, namespace_name))),

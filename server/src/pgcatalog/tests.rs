@@ -137,6 +137,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("SELECT row_number() OVER (ORDER BY oid) AS n FROM pg_class", "n:20"),
     // From names to oids and back.
     ("SELECT c.oid::regclass, 'orders'::regclass::oid, 23::regtype::text FROM pg_class c", "oid:2205 oid:26 text:25"),
+    ("SELECT c.oid::regclass::text, 'orders'::regclass::text FROM pg_class c", "oid:25 text:25"),
     ("SELECT typinput = 'array_in'::regproc AS is_array, typname FROM pg_type", "is_array:16 typname:19"),
     ("SELECT t.oid FROM pg_type t WHERE t.oid = to_regtype('integer')", "oid:26"),
     ("SELECT conrelid::regclass AS t FROM pg_constraint WHERE conrelid::regclass = 'orders'::regclass", "t:2205"),
@@ -311,6 +312,11 @@ fn functions_of_types_are_oids_that_show_as_names() {
         FROM pg_type WHERE typname = '_int4'";
     assert_eq!(rows(&runner, named), ["array_in|750|-|t"]);
     assert_eq!(rows(&runner, "SELECT 'pg_catalog.trigger'::regtype::oid, amhandler FROM pg_am WHERE amname = 'btree'"), ["2279|bthandler"]);
+    let of_types = "SELECT 'int4'::regtype::text, t::regtype::text, 0::regclass::text, 'public.orders'::regclass::text FROM (VALUES ('_text')) AS v(t)";
+    assert_eq!(rows(&runner, of_types), ["integer|text[]|-|orders"]);
+    for nothing in ["'nope'::regtype::text", "'nope'::regclass::text"] {
+        assert!(runner.run(&format!("SELECT {nothing}")).unwrap_err().contains("\"nope\" does not exist"), "{nothing}");
+    }
     assert!(runner.run("SELECT 'nope'::regproc").unwrap_err().contains("function \"nope\" does not exist"));
 }
 

@@ -18,6 +18,9 @@ use eddyline_planner::statement::{CopyFormat, CopyKind};
 use pgwire::messages::PgWireFrontendMessage as Message;
 use tokio::time::Instant;
 
+/// A message's kind and its length.
+const MESSAGE_HEAD_BYTES: usize = 5;
+
 impl Connection {
     /// Returns the completion's tag. Nothing is written before the client says that all has come.
     pub async fn copy_in(&mut self, mut copy: CopyIn, deadline: Option<Instant>) -> Result<String> {
@@ -81,23 +84,39 @@ async fn copy_lines(writer: &mut Writer, session: &Session, mut rows: RowStream,
 async fn copy_tuples(writer: &mut Writer, session: &Session, mut rows: RowStream) -> Result<usize> {
     let schema = rows.schema().clone();
     writer.copy_out_response(schema.fields().len(), Format::Binary);
-    writer.put(b'd', |out| {
-        out.extend_from_slice(SIGNATURE);
-        // No flags, and no extension of the header.
-        out.put_i32(0);
-        out.put_i32(0);
-    });
     let format = RowFormat::binary(schema, session.settings.zone());
     let mut sent = 0;
     while let Some(batch) = next_batch(writer, &mut rows).await? {
         let bound = format.bind(&batch)?;
         let mut at = 0;
         while at < batch.num_rows() {
-            at += bound.write_tuples(at, batch.num_rows() - at, FLUSH_BYTES, &mut writer.out)?;
+            let (begin, is_first) = (writer.out.len(), sent + at == 0);
+            let wanted = if is_first { 1 } else { batch.num_rows() - at };
+            at += bound.write_tuples(at, wanted, FLUSH_BYTES, &mut writer.out)?;
+            if is_first {
+                put_header(writer, begin);
+            }
             writer.flush_if_full().await?;
         }
         sent += batch.num_rows();
     }
+    let begin = writer.out.len();
     writer.put(b'd', |out| out.put_i16(END_OF_TUPLES));
+    if sent == 0 {
+        put_header(writer, begin);
+    }
     Ok(sent)
+}
+
+/// Puts the header into the message that begins there, of the first tuple or of the end: there PostgreSQL has it, and psycopg looks nowhere else.
+fn put_header(writer: &mut Writer, begin: usize) {
+    let tuple = writer.out[begin + MESSAGE_HEAD_BYTES..].to_vec();
+    writer.out.truncate(begin);
+    writer.put(b'd', |out| {
+        out.extend_from_slice(SIGNATURE);
+        // No flags, and no extension of the header.
+        out.put_i32(0);
+        out.put_i32(0);
+        out.extend_from_slice(&tuple);
+    });
 }

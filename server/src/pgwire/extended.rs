@@ -7,6 +7,7 @@ use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::split;
 use crate::session::cursor::{Portal, PortalRun, Running};
 use crate::session::{Outcome, Session};
+use arrow::array::timezone::Tz;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
@@ -39,7 +40,9 @@ impl Connection {
         }
         let given_as = formats(&bind.parameter_format_codes, given)?;
         let values = bind.parameters.iter().zip(&prepared.parameters).zip(given_as);
-        let value = |((value, ty), format): ((&Option<Bytes>, &SqlType), Format)| parameter(value.as_deref(), format == Format::Binary, ty);
+        let zone = self.session.settings.zone();
+        let value =
+            |((value, ty), format): ((&Option<Bytes>, &SqlType), Format)| parameter(value.as_deref(), format == Format::Binary, ty, zone);
         let values = values.map(value).collect::<Result<Vec<_>>>()?;
         if let Some(schema) = &prepared.schema {
             formats(&bind.result_column_format_codes, schema.fields().len())?;
@@ -154,8 +157,8 @@ impl Connection {
 }
 
 /// One parameter as a typed constant; `None` is null.
-pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
-    constant(&decode::value(bytes, binary, ty)?).map_err(SqlError::internal)
+pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType, zone: Tz) -> Result<ScalarValue> {
+    constant(&decode::value(bytes, binary, ty, zone)?).map_err(SqlError::internal)
 }
 
 /// The formats of a result's columns from Bind's codes: none is text, one is for all.
@@ -184,16 +187,16 @@ async fn complete(writer: &mut Writer, session: &mut Session, outcome: Outcome) 
     }
 }
 
-/// Sends up to `limit` rows. Returns the tag at the end of the rows, `None` if there may be more.
+/// Sends up to `limit` rows. Returns the tag at the end of the rows, which counts those sent this time, `None` if there may be more.
 async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, limit: u64) -> Result<Option<String>> {
     let codes = portal.formats.clone();
-    let Some(Running { rows, tag, sent }) = &mut portal.running else {
+    let Some(Running { rows, tag }) = &mut portal.running else {
         return Err(SqlError::new(SqlState("55000"), "portal cannot be run again"));
     };
     let schema = rows.schema().clone();
     let formats = formats(&codes, schema.fields().len())?;
     let format = RowFormat { schema, formats, zone: session.settings.zone() };
-    let mut left = limit;
+    let (mut left, mut sent) = (limit, 0);
     while left > 0 {
         if rows.is_idle() {
             if left < limit && limit < u64::MAX {
@@ -202,7 +205,7 @@ async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, lim
             }
             writer.flush().await?;
         }
-        let Some(batch) = rows.next().await? else { return Ok(Some(tag.text(*sent))) };
+        let Some(batch) = rows.next().await? else { return Ok(Some(tag.text(sent))) };
         let (batch, rest) = split(batch, left);
         if let Some(rest) = rest {
             rows.put_back(rest);
@@ -212,7 +215,7 @@ async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, lim
         while at < batch.num_rows() {
             let written = bound.write_rows(at, batch.num_rows() - at, FLUSH_BYTES, &mut writer.out)?;
             at += written;
-            *sent += written as u64;
+            sent += written as u64;
             writer.flush_if_full().await?;
         }
         left -= batch.num_rows() as u64;

@@ -1,6 +1,7 @@
 //! Backend messages, put into a writer's buffer. Each is one method, named as in the protocol's documentation.
 
 use super::wire::{Writer, cstring};
+use crate::session::cursor::RESULT_CHANGED;
 use arrow::datatypes::Schema;
 use bytes::BufMut;
 use eddyline_common::SqlError;
@@ -190,6 +191,10 @@ fn report(out: &mut bytes::BytesMut, severity: Severity, error: &SqlError) {
         field(b't', &about.table);
         about.column.iter().for_each(|column| field(b'c', column));
         about.constraint.iter().for_each(|constraint| field(b'n', constraint));
+    }
+    // By where it comes from in PostgreSQL drivers know it from other errors of its state, and prepare the statement again.
+    if error.message == RESULT_CHANGED {
+        field(b'R', "RevalidateCachedQuery");
     }
     out.put_u8(0);
 }

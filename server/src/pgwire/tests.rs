@@ -3,6 +3,7 @@
 
 use super::extended::parameter;
 use crate::session::settings::utc;
+use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::datatypes::{Field, Schema};
 use bytes::{Buf, BytesMut};
@@ -44,8 +45,27 @@ fn shown_as(ty: &SqlType, text: &str, shown: &str) {
     let as_text = encoded(value.clone(), ty, Format::Text).unwrap();
     assert_eq!(String::from_utf8(as_text).unwrap(), shown, "{ty} {text}");
     let binary = encoded(value.clone(), ty, Format::Binary).unwrap();
-    let back = parameter(Some(&binary), true, ty).unwrap();
+    let back = parameter(Some(&binary), true, ty, utc()).unwrap();
     assert_eq!(back, constant(&value).unwrap(), "{ty} {text}");
+}
+
+/// A time that names no zone is one of the session's, as a parameter, in an array, in a place that had a time of its own, and where the clock is put forward.
+#[test]
+fn times_without_a_zone_are_in_the_sessions() {
+    let zone: Tz = "Europe/Berlin".parse().unwrap();
+    let times = SqlType::Array(Box::new(SqlType::TimestampTz));
+    for (ty, text, utc) in [
+        (&SqlType::TimestampTz, "2024-01-01 00:00:00", "2023-12-31 23:00:00+00"),
+        (&SqlType::TimestampTz, "2024-01-01 00:00:00Z", "2024-01-01 00:00:00+00"),
+        (&SqlType::TimestampTz, "2024-03-31 02:30", "2024-03-31 01:30:00+00"),
+        (&SqlType::TimestampTz, "infinity", "infinity"),
+        (&times, "{2024-07-01}", "{\"2024-06-30 22:00:00+00\"}"),
+    ] {
+        assert_eq!(parameter(Some(text.as_bytes()), false, ty, zone).unwrap(), constant(&from_text(utc, ty)).unwrap(), "{text}");
+    }
+    let mut shown = BytesMut::new();
+    eddyline_common::postgres::text::timestamptz(-2_840_140_800_000_000, &zone, &mut shown);
+    assert_eq!(shown, "1880-01-01 00:53:28+00:53:28");
 }
 
 /// An array whose own field says nothing of its items is written as what was declared.
@@ -108,6 +128,11 @@ fn other_spellings_are_understood() {
     shown_as(&SqlType::Timestamp, "2024-01-01T00:00:00Z", "2024-01-01 00:00:00");
     shown_as(&SqlType::Bytes, "a\\\\b\\001", "\\x615c6201");
     shown_as(&SqlType::Date, "20240229", "2024-02-29");
+    shown_as(&SqlType::Date, "2024-02-29 12:00 Europe/Berlin", "2024-02-29");
+    round_trip(&SqlType::Date, "0044-03-15 BC");
+    round_trip(&SqlType::Timestamp, "0001-01-01 12:00:00 BC");
+    shown_as(&SqlType::TimestampTz, "2024-01-01 00:00 America/New_York", "2024-01-01 05:00:00+00");
+    shown_as(&SqlType::TimestampTz, "1880-01-01 00:53:28+00:53:28", "1880-01-01 00:00:00+00");
 }
 
 #[test]
@@ -120,14 +145,17 @@ fn what_does_not_fit_is_refused_by_state() {
     assert_eq!(state("100000000", &decimal(10, 2)), "22003");
     assert_eq!(state("1.2.3", &decimal(10, 2)), "22P02");
     assert_eq!(state("2024-02-30", &SqlType::Date), "22008");
+    assert_eq!(state("2024-01-01 someday", &SqlType::Date), "22007");
+    assert_eq!(state("0000-01-01", &SqlType::Date), "22008");
+    assert_eq!(state("2024-01-01 00:00+16", &SqlType::TimestampTz), "22008");
     assert_eq!(state("someday", &SqlType::Timestamp), "22007");
     let integers = SqlType::Array(Box::new(SqlType::Integer));
     assert_eq!(state("{1", &integers), "22P02");
     let nested = ColumnBuilder::new(&integers).unwrap().append_text("{{1},{2}}").unwrap_err();
     assert!(nested.hint.is_some_and(|hint| hint.contains("integer[][]")));
     assert_eq!(state("{\"a\":}", &SqlType::Json), "22P02");
-    assert_eq!(parameter(Some(&[1, 2, 3]), true, &SqlType::Integer).unwrap_err().state.0, "22P03");
-    assert_eq!(parameter(Some(&[0xFF]), false, &SqlType::Text).unwrap_err().state.0, "22021");
+    assert_eq!(parameter(Some(&[1, 2, 3]), true, &SqlType::Integer, utc()).unwrap_err().state.0, "22P03");
+    assert_eq!(parameter(Some(&[0xFF]), false, &SqlType::Text, utc()).unwrap_err().state.0, "22021");
 }
 
 #[test]
@@ -146,6 +174,14 @@ fn tokio_postgres_reads_the_binary_form() {
     assert_eq!(read::<Vec<u8>>("\\x0102", &SqlType::Bytes, Type::BYTEA), vec![1, 2]);
     let list = SqlType::Array(Box::new(SqlType::BigInt));
     assert_eq!(read::<Vec<Option<i64>>>("{1,NULL}", &list, Type::INT8_ARRAY), vec![Some(1), None]);
+    // PostgreSQL has the length of each dimension in front, and items of arrays alone behind them.
+    let table = SqlType::Array(Box::new(SqlType::Array(Box::new(SqlType::SmallInt))));
+    let bytes = encoded(from_text("{{1,2},{3,NULL}}", &table), &table, Format::Binary).unwrap();
+    let words = [0, 2, 0, 1, 0, 21, 0, 2, 0, 1, 0, 2, 0, 1, 0, 2, 1, 0, 2, 2, 0, 2, 3, u16::MAX, u16::MAX];
+    assert_eq!(bytes, words.map(u16::to_be_bytes).concat());
+    ["{{1,2},{3,NULL}}", "{{1},{2,3}}", "{{1},NULL}", "{}"].iter().for_each(|text| round_trip(&table, text));
+    let endless = [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 21, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(parameter(Some(&endless), true, &table, utc()).unwrap_err().state.0, "22P03");
     let texts = SqlType::Array(Box::new(SqlType::Text));
     assert_eq!(read::<Vec<String>>("{a,\"b,c\"}", &texts, Type::TEXT_ARRAY), vec!["a", "b,c"]);
     let at = read::<std::time::SystemTime>("2024-01-01 00:00:00.5", &SqlType::Timestamp, Type::TIMESTAMP);
@@ -161,7 +197,7 @@ fn infinite_times_have_bytes_of_their_own() {
         [SqlType::Date, SqlType::Timestamp, SqlType::TimestampTz].iter().for_each(|ty| round_trip(ty, text));
     }
     let beyond = i32::MAX - 1;
-    assert_eq!(parameter(Some(&beyond.to_be_bytes()), true, &SqlType::Date).unwrap_err().state.0, "22008");
+    assert_eq!(parameter(Some(&beyond.to_be_bytes()), true, &SqlType::Date, utc()).unwrap_err().state.0, "22008");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! BEGIN, COMMIT, ROLLBACK, and the end of an implicit transaction. While a commit is on its way to the log it is
+//! BEGIN, COMMIT, ROLLBACK, savepoints, and the end of an implicit transaction. While a commit is on its way to the log it is
 //! shielded: cancelled now, the client would not know what it had done.
 
 use super::statement_set::OpenSet;
@@ -32,6 +32,7 @@ impl Session {
                 }
                 return self.rollback(chain);
             }
+            Block::Implicit if chain => self.require_block("COMMIT AND CHAIN")?,
             Block::Implicit => self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress"),
             Block::Explicit => {}
         }
@@ -44,6 +45,9 @@ impl Session {
     }
 
     pub(super) fn rollback(&mut self, chain: bool) -> Result<Outcome> {
+        if chain {
+            self.require_block("ROLLBACK AND CHAIN")?;
+        }
         if self.transaction.block == Block::Implicit {
             self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
         }
@@ -54,6 +58,35 @@ impl Session {
             self.transaction.read_only = read_only;
         }
         Ok(Outcome::Done("ROLLBACK".into()))
+    }
+
+    pub(super) fn savepoint(&mut self, name: &str) -> Result<Outcome> {
+        self.require_block("SAVEPOINT")?;
+        self.transaction.savepoint(name, &self.settings);
+        Ok(Outcome::Done("SAVEPOINT".into()))
+    }
+
+    pub(super) fn release_savepoint(&mut self, name: &str) -> Result<Outcome> {
+        self.require_block("RELEASE SAVEPOINT")?;
+        self.transaction.release(name)?;
+        self.portals.release(self.transaction.depth());
+        Ok(Outcome::Done("RELEASE".into()))
+    }
+
+    /// Undoes what came after the savepoint: writes, settings, and what was declared.
+    pub(super) fn roll_back_to(&mut self, name: &str) -> Result<Outcome> {
+        self.require_block("ROLLBACK TO SAVEPOINT")?;
+        let settings = self.transaction.rollback_to(name)?;
+        self.adopt(settings);
+        self.portals.roll_back_to(self.transaction.depth());
+        Ok(Outcome::Done("ROLLBACK".into()))
+    }
+
+    fn require_block(&self, what: &str) -> Result<()> {
+        match self.transaction.is_explicit() {
+            true => Ok(()),
+            false => Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, format!("{what} can only be used in transaction blocks"))),
+        }
     }
 
     /// At the end of a simple query or at Sync: commits what is not in a block.
@@ -80,11 +113,8 @@ impl Session {
         self.temporary.forget(&ended.made_tables().collect::<Vec<_>>());
         self.services.sessions.advisory.end_transaction(self.process);
         self.portals.roll_back();
-        if let Some(before) = ended.settings_before {
-            let changed: Vec<(&'static str, String)> =
-                before.reported().filter(|(n, v)| self.settings.get(n) != Some(v)).map(|(n, v)| (n, v.to_string())).collect();
-            self.settings = before;
-            self.reports.extend(changed);
+        if let Some(around) = ended.settings {
+            self.adopt(around.before);
         }
     }
 
@@ -97,10 +127,9 @@ impl Session {
     async fn write_effects(&mut self) -> Result<()> {
         // A failed commit leaves nothing behind, so the transaction is taken first.
         let mut transaction: Transaction = std::mem::take(&mut self.transaction);
+        // What the settings go back to then.
+        self.transaction.settings = transaction.settings.take();
         self.portals.commit();
-        for (name, value) in std::mem::take(&mut transaction.local_settings).into_iter().rev() {
-            self.set(&name, value.as_deref())?;
-        }
         let catalog = self.services.coordinator.catalog();
         let made = transaction.made_tables().filter_map(|table| catalog.get(table).cloned());
         let awaiting: Vec<_> = made.filter(|table| table.awaits_rows()).collect();
@@ -110,6 +139,9 @@ impl Session {
             None => transaction.keep_made(),
         }
         self.portals.keep();
+        if let Some(around) = self.transaction.settings.take() {
+            self.adopt(around.after);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::copy_lines::{LineScan, csv_fields, text_fields};
 use super::copy_tuples::{self, Taken};
 use super::write_memory::Share;
 use super::{Outcome, Session};
+use arrow::array::timezone::Tz;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use bytes::BytesMut;
@@ -33,6 +34,8 @@ pub struct CopyIn {
     /// Stored columns in the order of the fields.
     columns: Vec<usize>,
     format: CopyFormat,
+    /// Of times that name none.
+    zone: Tz,
     buffer: BytesMut,
     scan: LineScan,
     /// The header, or the signature, has not come yet.
@@ -56,7 +59,7 @@ impl Session {
         self.check_writable("write")?;
         let relation = self.services().coordinator.catalog().get(table).cloned();
         let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the table does not exist any more"))?;
-        Ok(Outcome::CopyIn(CopyIn::new(relation, columns, format, self.services().write_memory.share())?))
+        Ok(Outcome::CopyIn(CopyIn::new(relation, columns, format, self.settings.zone(), self.services().write_memory.share())?))
     }
 
     /// The end of the data: writes the rows. Returns how many.
@@ -71,9 +74,9 @@ impl Session {
 }
 
 impl CopyIn {
-    fn new(relation: Arc<Relation>, columns: Vec<usize>, format: CopyFormat, share: Share) -> Result<Self> {
+    fn new(relation: Arc<Relation>, columns: Vec<usize>, format: CopyFormat, zone: Tz, share: Share) -> Result<Self> {
         let schema = crate::serving::dml::loose(&arrow_schema(&relation.columns));
-        let builders = columns.iter().map(|c| ColumnBuilder::new(&relation.columns[*c].ty)).collect::<Result<_>>()?;
+        let builders = builders(&relation, &columns, zone)?;
         let names: Vec<&str> = columns.iter().map(|c| relation.columns[*c].name.as_str()).collect();
         check_columns(&format, &names)?;
         let forced = names.iter().map(|name| (format.force_null.has(name), format.force_not_null.has(name))).collect();
@@ -83,6 +86,7 @@ impl CopyIn {
             schema,
             columns,
             format,
+            zone,
             buffer: BytesMut::new(),
             scan: LineScan::default(),
             header_left,
@@ -126,8 +130,7 @@ impl CopyIn {
     /// Takes the next whole part of binary data from the buffer; false if there is none yet.
     fn tuple(&mut self) -> Result<bool> {
         if self.ended {
-            self.buffer.clear();
-            return Ok(false);
+            return if self.buffer.is_empty() { Ok(false) } else { Err(self.bad("received copy data after EOF marker".into())) };
         }
         if self.header_left {
             let length = copy_tuples::header_length(&self.buffer).map_err(|message| self.bad(message))?;
@@ -206,7 +209,7 @@ impl CopyIn {
         if self.rows == 0 {
             return Ok(());
         }
-        let fresh = self.columns.iter().map(|c| ColumnBuilder::new(&self.relation.columns[*c].ty)).collect::<Result<_>>()?;
+        let fresh = builders(&self.relation, &self.columns, self.zone)?;
         let given = std::mem::replace(&mut self.builders, fresh).into_iter().map(ColumnBuilder::finish).collect::<Result<Vec<_>>>()?;
         let rows = std::mem::take(&mut self.rows);
         self.pending = 0;
@@ -266,6 +269,11 @@ impl CopyIn {
     }
 }
 
+/// One for each column that is copied.
+fn builders(relation: &Relation, columns: &[usize], zone: Tz) -> Result<Vec<ColumnBuilder>> {
+    columns.iter().map(|c| Ok(ColumnBuilder::new(&relation.columns[*c].ty)?.in_zone(zone))).collect()
+}
+
 /// Refuses options about columns that are not copied.
 pub(super) fn check_columns(format: &CopyFormat, names: &[&str]) -> Result<()> {
     for forced in [&format.force_quote, &format.force_null, &format.force_not_null] {
@@ -281,6 +289,7 @@ pub(super) fn check_columns(format: &CopyFormat, names: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::utc;
     use super::super::write_memory::WriteMemory;
     use super::*;
     use eddyline_common::{Column, SqlType};
@@ -315,7 +324,7 @@ mod tests {
     #[test]
     fn long_rows_do_not_wait_for_many() {
         let share = WriteMemory::new(1 << 30).share();
-        let mut copy = CopyIn::new(Arc::new(table()), vec![0], CopyFormat::new(CopyKind::Text), share).unwrap();
+        let mut copy = CopyIn::new(Arc::new(table()), vec![0], CopyFormat::new(CopyKind::Text), utc(), share).unwrap();
         let mut line = vec![b'x'; BATCH_BYTES / 4];
         line.push(b'\n');
         for _ in 0..10 {

@@ -46,7 +46,10 @@ pub fn take(data: &mut BytesMut, fields: usize) -> Result<Taken, String> {
         return Ok(Taken::Nothing);
     }
     match ahead.get_i16() {
-        END_OF_TUPLES => return Ok(Taken::End),
+        END_OF_TUPLES => {
+            data.advance(2);
+            return Ok(Taken::End);
+        }
         count if usize::try_from(count) == Ok(fields) => {}
         count => return Err(format!("row field count is {count}, expected {fields}")),
     }

@@ -9,6 +9,7 @@ use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{RowStream, split, to_sql_error};
+use arrow::array::timezone::Tz;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::decode;
@@ -27,6 +28,9 @@ const PREPARED_MAX: usize = 10_000;
 
 /// The texts of a session's named statements: a plan takes many times its text. One without a name is as long as a message may be, and is replaced by the next.
 const PREPARED_BYTES_MAX: usize = 32 << 20;
+
+/// What a statement is refused with whose rows are not those that were described.
+pub const RESULT_CHANGED: &str = "cached plan must not change result type";
 
 /// How long FETCH waits for the first row of a subscription.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -57,7 +61,7 @@ impl Prepared {
         let same = |(a, b): (&FieldRef, &FieldRef)| wire_type(a).oid == wire_type(b).oid;
         match described.fields().len() == now.fields().len() && described.fields().iter().zip(now.fields()).all(same) {
             true => Ok(()),
-            false => Err(SqlError::unsupported("cached plan must not change result type")),
+            false => Err(SqlError::unsupported(RESULT_CHANGED)),
         }
     }
 }
@@ -113,13 +117,14 @@ pub struct Portal {
     hold: bool,
     /// Its transaction has committed.
     kept: bool,
+    /// So many savepoints of the transaction are older: it goes with those.
+    depth: usize,
 }
 
-/// Rows that are left, and how many were sent.
+/// Rows that are left.
 pub struct Running {
     pub rows: RowStream,
     pub tag: Tag,
-    pub sent: u64,
 }
 
 #[derive(Default)]
@@ -145,7 +150,19 @@ impl Portals {
 
     /// It has committed.
     pub fn keep(&mut self) {
-        self.0.values_mut().for_each(|portal| portal.kept = portal.hold);
+        for portal in self.0.values_mut() {
+            (portal.kept, portal.depth) = (portal.hold, 0);
+        }
+    }
+
+    /// So many savepoints are left: what was made since the others is the transaction's.
+    pub fn release(&mut self, savepoints: usize) {
+        self.0.values_mut().for_each(|portal| portal.depth = portal.depth.min(savepoints));
+    }
+
+    /// It is undone up to the last of so many savepoints.
+    pub fn roll_back_to(&mut self, savepoints: usize) {
+        self.0.retain(|_, portal| portal.depth < savepoints);
     }
 
     /// It is undone, and so is what it declared.
@@ -236,6 +253,7 @@ impl Session {
             is_cursor: false,
             hold: false,
             kept: false,
+            depth: self.transaction.depth(),
         };
         self.portals.0.insert(portal.to_string(), bound);
         Ok(())
@@ -255,7 +273,7 @@ impl Session {
         }
         match self.execute_planned(statement, Origin::Bound(&prepared, &values)).await? {
             Outcome::Rows { rows, tag } => {
-                portal.running = Some(Running { rows, tag, sent: 0 });
+                portal.running = Some(Running { rows, tag });
                 Ok(PortalRun::Rows(Box::new(portal)))
             }
             other => Ok(PortalRun::Other(other)),
@@ -305,9 +323,9 @@ impl Session {
     }
 
     pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, hold: bool, parsed: &Parsed) -> Outcome {
-        let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
-        let (parsed, schema) = (Arc::new(parsed.clone()), Some(schema));
-        let portal = Portal { parsed, bound: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
+        let running = Some(Running { rows, tag: Tag::Counted("FETCH") });
+        let (parsed, schema, depth) = (Arc::new(parsed.clone()), Some(schema), self.transaction.depth());
+        let portal = Portal { parsed, bound: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false, depth };
         self.portals.0.insert(name.to_string(), portal);
         Outcome::Done("DECLARE CURSOR".into())
     }
@@ -380,8 +398,9 @@ impl Session {
                 .with_detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len())));
         }
         let values = self.scalars(arguments).await?;
+        let zone = self.settings.zone();
         let values: Vec<ScalarValue> =
-            values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty)).collect::<Result<_>>()?;
+            values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty, zone)).collect::<Result<_>>()?;
         let origin = Origin::Bound(&prepared, &values);
         let statement = self.plan_of(origin)?;
         if matches!(statement.planned, Planned::ExecutePrepared { .. }) {
@@ -416,16 +435,18 @@ impl Session {
         self.statements.0.clear();
         self.discard_temporary();
         self.services().sessions.advisory.unlock_all(self.process);
-        let reports = self.settings.reset_all();
-        self.reports.extend(reports);
+        let mut settings = self.settings.clone();
+        settings.reset_all();
+        self.adopt(settings);
+        self.transaction.settings = None;
         Ok(Outcome::Done("DISCARD ALL".into()))
     }
 }
 
 /// An argument of EXECUTE as a value of its parameter's type: a text is read as one that a client sends.
-fn argument(value: &ScalarValue, ty: &SqlType) -> Result<ScalarValue> {
+fn argument(value: &ScalarValue, ty: &SqlType, zone: Tz) -> Result<ScalarValue> {
     let array = match value.try_as_str().flatten() {
-        Some(text) if !ty.is_text() => decode::value(Some(text.as_bytes()), false, ty)?,
+        Some(text) if !ty.is_text() => decode::value(Some(text.as_bytes()), false, ty, zone)?,
         _ => {
             let cast = value.cast_to(&ty.to_arrow()).and_then(|value| value.to_array()).map_err(to_sql_error)?;
             arrow::compute::cast(&cast, &ty.to_arrow())?

@@ -56,13 +56,13 @@ use arrow::datatypes::SchemaRef;
 use cursor::{Portals, Statements};
 use doomed::Drops;
 use eddyline_common::runtime::Clock;
-use eddyline_common::{Epoch, RelationId, SqlError, Timestamp};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
 use statement_set::OpenSet;
 use std::sync::{Arc, Weak};
 use temporary::TemporaryRelations;
-use transaction::Transaction;
+use transaction::{SettingsAround, Transaction};
 use write_memory::WriteMemory;
 
 /// What all sessions share.
@@ -228,10 +228,18 @@ impl Session {
         self.notices.push(SqlError::notice(message));
     }
 
-    fn set(&mut self, name: &str, value: Option<&str>) -> eddyline_common::Result<()> {
-        let report = self.settings.set(name, value)?;
-        self.reports.extend(report);
-        Ok(())
+    /// Changes settings: for the transaction alone if `local`, and in any case not beyond one that comes to nothing.
+    fn change_settings(&mut self, local: bool, change: impl Fn(&mut Settings) -> Result<()>) -> Result<()> {
+        let before = self.settings.clone();
+        change(&mut self.settings)?;
+        self.reports.extend(self.settings.reports_after(&before));
+        let around = self.transaction.settings.get_or_insert_with(|| SettingsAround { after: before.clone(), before });
+        if local { Ok(()) } else { change(&mut around.after) }
+    }
+
+    fn adopt(&mut self, settings: Settings) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.reports.extend(self.settings.reports_after(&before));
     }
 }
 

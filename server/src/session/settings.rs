@@ -1,6 +1,5 @@
 //! A session's settings: PostgreSQL's usual parameters with PostgreSQL 15's defaults, and free names with a dot
-//! in them. Values are checked when they are set. `SET LOCAL` and settings of a transaction that rolls
-//! back are undone by `Transaction` through `snapshot` and `restore`.
+//! in them. Values are checked when they are set. It knows nothing of transactions, which keep what they go back to.
 
 use arrow::array::timezone::Tz;
 use eddyline_common::{Result, SqlError, SqlState, options};
@@ -203,10 +202,10 @@ impl Settings {
         self.get(name).ok_or_else(|| unknown(name))
     }
 
-    /// `None` resets. Returns the name and value to report to the client, if it wants to know.
-    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<Option<(&'static str, String)>> {
+    /// `None` resets.
+    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         let name = canonical(name);
-        let Some(definition) = definition(&name) else { return self.set_free(name, value).map(|()| None) };
+        let Some(definition) = definition(&name) else { return self.set_free(name, value) };
         let value = match value {
             Some(value) if !value.eq_ignore_ascii_case("default") => check(definition, value)?,
             _ => self.initial.get(&name).cloned().unwrap_or_else(|| definition.default.to_string()),
@@ -214,9 +213,8 @@ impl Settings {
         if definition.kind == Kind::Zone {
             self.zone = zone(&value)?;
         }
-        let changed = self.get(&name) != Some(&value);
-        self.values.insert(name, value.clone());
-        Ok((changed && definition.reported).then_some((definition.name, value)))
+        self.values.insert(name, value);
+        Ok(())
     }
 
     /// Names with a dot belong to the user and to tools: they are kept, and mean nothing; see `notice`.
@@ -261,12 +259,15 @@ impl Settings {
         self.get(name) == Some("on")
     }
 
-    /// Resets everything, as `DISCARD ALL` and `RESET ALL` do. Returns what to report.
-    pub fn reset_all(&mut self) -> Vec<(&'static str, String)> {
-        let before: Vec<(&'static str, String)> = self.reported().map(|(n, v)| (n, v.to_string())).collect();
+    /// Resets everything, as `DISCARD ALL` and `RESET ALL` do.
+    pub fn reset_all(&mut self) {
         self.values = self.initial.clone();
         self.zone = self.get("timezone").and_then(|z| zone(z).ok()).unwrap_or_else(utc);
-        self.reported().zip(before).filter(|(now, before)| now.1 != before.1).map(|(now, _)| (now.0, now.1.to_string())).collect()
+    }
+
+    /// What to report to a client that was told of other ones.
+    pub fn reports_after(&self, before: &Settings) -> Vec<(&'static str, String)> {
+        self.reported().filter(|(name, now)| before.get(name) != Some(*now)).map(|(name, now)| (name, now.to_string())).collect()
     }
 }
 
@@ -422,8 +423,9 @@ mod tests {
     fn values_are_checked_and_reported() {
         let mut settings = Settings::new("eddyline");
         assert_eq!(settings.get("SERVER_VERSION"), Some(SERVER_VERSION));
-        assert_eq!(settings.set("application_name", Some("psql")).unwrap(), Some(("application_name", "psql".to_string())));
-        assert_eq!(settings.set("statement_timeout", Some("5s")).unwrap(), None);
+        settings.set("application_name", Some("psql")).unwrap();
+        settings.set("statement_timeout", Some("5s")).unwrap();
+        assert_eq!(settings.reports_after(&Settings::default()), [("application_name", "psql".to_string())]);
         assert_eq!(settings.timeout("statement_timeout"), Some(Duration::from_secs(5)));
         assert_eq!(settings.set("server_version", Some("1")).unwrap_err().state.0, "55P02");
         assert_eq!(
@@ -436,7 +438,7 @@ mod tests {
         assert_eq!(settings.set("transaction_timeout", Some("5s")).unwrap_err().state.0, "0A000");
         settings.set("my.own", Some("x")).unwrap();
         assert_eq!(settings.show("my.own").unwrap(), "x");
-        assert!(!settings.reset_all().is_empty());
+        settings.reset_all();
         assert_eq!(settings.timeout("statement_timeout"), None);
     }
 

@@ -42,9 +42,9 @@ impl Session {
         self.execute_planned(statement, Origin::Text(parsed)).await
     }
 
-    /// In a failed transaction only its end is run.
+    /// In a failed transaction only its end is run. Nothing is, by which clients ask whether the server is there.
     pub fn check_failed(&self, parsed: &Parsed) -> Result<()> {
-        if self.transaction.block != Block::Failed || ends_transaction(parsed) {
+        if self.transaction.block != Block::Failed || parsed.sql.is_empty() || ends_transaction(parsed) {
             return Ok(());
         }
         if let Some(too_old) = self.transaction.too_old() {
@@ -112,21 +112,9 @@ impl Session {
             Planned::SetTransaction { modes, of_session } => self.set_transaction(modes, of_session),
             Planned::Commit { chain } => self.commit(chain).await,
             Planned::Rollback { chain } => self.rollback(chain),
-            Planned::Savepoint(name) => {
-                self.require_block("SAVEPOINT")?;
-                self.transaction.savepoint(&name);
-                Ok(Outcome::Done("SAVEPOINT".into()))
-            }
-            Planned::ReleaseSavepoint(name) => {
-                self.require_block("RELEASE SAVEPOINT")?;
-                self.transaction.release(&name)?;
-                Ok(Outcome::Done("RELEASE".into()))
-            }
-            Planned::RollbackToSavepoint(name) => {
-                self.require_block("ROLLBACK TO SAVEPOINT")?;
-                self.transaction.rollback_to(&name)?;
-                Ok(Outcome::Done("ROLLBACK".into()))
-            }
+            Planned::Savepoint(name) => self.savepoint(&name),
+            Planned::ReleaseSavepoint(name) => self.release_savepoint(&name),
+            Planned::RollbackToSavepoint(name) => self.roll_back_to(&name),
             Planned::DeclareCursor { name, query, hold } => self.declare(&name, query, hold, &context, parsed).await,
             Planned::Subscribe(subscription) => self.subscribe(subscription, parsed).await,
             Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
@@ -343,27 +331,21 @@ impl Session {
     pub(super) fn set_statement(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Outcome> {
         let tag = if value.is_some() { "SET" } else { "RESET" };
         if name.eq_ignore_ascii_case("all") && value.is_none() {
-            let reports = self.settings.reset_all();
-            self.reports.extend(reports);
+            self.change_settings(local, |settings| {
+                settings.reset_all();
+                Ok(())
+            })?;
             return Ok(Outcome::Done(tag.into()));
         }
         if ALTERABLE.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             return Err(SqlError::new(SqlState("55P02"), format!("parameter \"{name}\" is one of the server, not of a session"))
                 .with_hint(format!("ALTER SYSTEM SET {name} = ... changes it.")));
         }
-        if self.transaction.is_explicit() {
-            if self.transaction.settings_before.is_none() {
-                self.transaction.settings_before = Some(self.settings.clone());
-            }
-            if local {
-                let before = self.settings.get(name).map(String::from);
-                self.transaction.local_settings.push((name.to_string(), before));
-            }
-        } else if local {
+        if local && !self.transaction.is_explicit() {
             self.warn(SqlState::NO_ACTIVE_TRANSACTION, "SET LOCAL can only be used in transaction blocks");
             return Ok(Outcome::Done(tag.into()));
         }
-        self.set(name, value)?;
+        self.change_settings(local, |settings| settings.set(name, value))?;
         let on = value.map(|_| self.settings.is_on(name));
         match name.to_lowercase().as_str() {
             "transaction_isolation" | "default_transaction_isolation" => self.check_isolation(value.unwrap_or_default()),
@@ -372,13 +354,6 @@ impl Session {
         }
         self.notices.extend(value.and_then(|_| super::settings::notice(name)));
         Ok(Outcome::Done(tag.into()))
-    }
-
-    fn require_block(&self, what: &str) -> Result<()> {
-        match self.transaction.is_explicit() {
-            true => Ok(()),
-            false => Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, format!("{what} can only be used in transaction blocks"))),
-        }
     }
 
     /// The one value of each argument plan.

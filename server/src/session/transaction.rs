@@ -39,6 +39,16 @@ struct Savepoint {
     name: String,
     lengths: BTreeMap<RelationId, usize>,
     made: usize,
+    /// As they were in force, and as the transaction would have left them.
+    settings: (Settings, Option<SettingsAround>),
+}
+
+/// The settings on both sides of a transaction that changes some; those of SET LOCAL are in neither.
+#[derive(Clone)]
+pub struct SettingsAround {
+    pub before: Settings,
+    /// Once it has committed.
+    pub after: Settings,
 }
 
 #[derive(Default)]
@@ -52,9 +62,8 @@ pub struct Transaction {
     pub snapshot: Option<Arc<ReadSnapshot>>,
     /// Why it is gone before the transaction's end.
     too_old: Option<SqlError>,
-    /// The settings to go back to on ROLLBACK, and the local ones to undo at the end.
-    pub settings_before: Option<Settings>,
-    pub local_settings: Vec<(String, Option<String>)>,
+    /// Once it has changed one.
+    pub settings: Option<SettingsAround>,
     tables: BTreeMap<RelationId, TableEffects>,
     locks: HashMap<RelationId, TableLock>,
     savepoints: Vec<Savepoint>,
@@ -224,9 +233,16 @@ impl Transaction {
         Ok((!changes.is_empty()).then_some(TableWrite { changes }))
     }
 
-    pub fn savepoint(&mut self, name: &str) {
+    /// `settings`: those in force.
+    pub fn savepoint(&mut self, name: &str, settings: &Settings) {
         let lengths = self.tables.iter().map(|(id, t)| (*id, t.changes.len())).collect();
-        self.savepoints.push(Savepoint { name: name.to_string(), lengths, made: self.made.len() });
+        let settings = (settings.clone(), self.settings.clone());
+        self.savepoints.push(Savepoint { name: name.to_string(), lengths, made: self.made.len(), settings });
+    }
+
+    /// How many savepoints there are.
+    pub fn depth(&self) -> usize {
+        self.savepoints.len()
     }
 
     fn find(&self, name: &str) -> Result<usize> {
@@ -240,8 +256,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Undoes what was written since; the savepoint stays. A failed transaction is open again.
-    pub fn rollback_to(&mut self, name: &str) -> Result<()> {
+    /// Undoes what was written since; the savepoint stays. A failed transaction is open again. Returns the settings that were in force.
+    pub fn rollback_to(&mut self, name: &str) -> Result<Settings> {
         let at = self.find(name)?;
         self.too_old.clone().map_or(Ok(()), Err)?;
         self.savepoints.truncate(at + 1);
@@ -264,6 +280,8 @@ impl Transaction {
         self.share.iter_mut().for_each(|share| share.keep(held));
         self.tables.retain(|_, t| !t.changes.is_empty());
         self.block = Block::Explicit;
-        Ok(())
+        let (in_force, around) = self.savepoints[at].settings.clone();
+        self.settings = around;
+        Ok(in_force)
     }
 }

@@ -61,6 +61,36 @@ async fn times_have_the_digits_of_their_columns() {
     assert_eq!(String::from_utf8(data).expect("text"), "1\t2024-01-01 00:00:00.001\t10:00:01\n2\tinfinity\t10:00:01\n");
 }
 
+/// Where a client looks for the header that reads message by message, as psycopg does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_tuple_comes_with_the_header() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    for (rows, lengths) in [(0, vec![21]), (2, vec![29, 10, 2])] {
+        let statement = format!("COPY (SELECT g FROM generate_series(1, {rows}) AS s(g)) TO STDOUT (FORMAT binary)");
+        let mut pieces = pin!(client.copy_out(&statement).await.expect("it begins"));
+        let mut found = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            found.push(piece.expect("a piece").len());
+        }
+        assert_eq!(found, lengths);
+    }
+}
+
+/// COPY took the times of a session elsewhere for those of Greenwich.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_without_a_zone_are_in_the_sessions() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT, at TIMESTAMPTZ); SET TimeZone = 'Europe/Berlin'").await;
+    let given = b"1\t2024-01-01 00:00\n2\t2024-07-01 00:00\n3\t2024-01-01 00:00Z\n";
+    copy_in(&client, "COPY t FROM STDIN", given).await.expect("three rows");
+    run(&client, "PREPARE p (INT, TIMESTAMPTZ) AS INSERT INTO t VALUES ($1, $2); EXECUTE p(4, '2024-01-01 00:00')").await;
+    let data = copy_out(&client, "COPY (SELECT at AT TIME ZONE 'UTC' FROM t ORDER BY id) TO STDOUT").await;
+    let expected = "2023-12-31 23:00:00\n2024-06-30 22:00:00\n2024-01-01 00:00:00\n2023-12-31 23:00:00\n";
+    assert_eq!(String::from_utf8(data).expect("text"), expected);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn binary_tuples_go_both_ways() {
     let server = Server::start(ServerOptions::default());
@@ -85,6 +115,12 @@ async fn binary_tuples_go_both_ways() {
     }
     assert_eq!(writer.finish().await.expect("the rows are written"), 19_997);
     assert_eq!(rows(&client, "SELECT COUNT(*), MAX(id) FROM y WHERE t = 'some text'").await[0][1].as_deref(), Some("19999"));
+    // Two of them, one after the other, are none: the rows of the second would be missing.
+    let twice = [&data[..], &data[..]].concat();
+    assert_eq!(
+        copy_in(&client, "COPY x FROM STDIN (FORMAT binary)", &twice).await.expect_err("data goes on").code().map(|state| state.code()),
+        Some("22P04")
+    );
     for wrong in [&b"4\t5\n"[..], &data[..15], &data[..30], &data[..19]] {
         let into = copy_in(&client, "COPY y (id) FROM STDIN (FORMAT binary)", wrong).await;
         match wrong.len() {

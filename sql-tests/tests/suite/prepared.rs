@@ -2,6 +2,9 @@
 
 use eddyline_sql_tests::client::{number, refused, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
@@ -303,6 +306,7 @@ async fn a_result_is_as_it_was_described() {
             let Err(error) = result else { panic!("rows of {changed}") };
             let error = error.as_db_error().expect("the server says it");
             assert_eq!((error.code().code(), error.message()), ("0A000", "cached plan must not change result type"), "{changed}");
+            assert_eq!(error.routine(), Some("RevalidateCachedQuery"), "{changed}");
         }
     }
     run(&other, "DROP TABLE t; CREATE TABLE t (a INT PRIMARY KEY, b TEXT); INSERT INTO t VALUES (1, 'one')").await;
@@ -335,13 +339,15 @@ async fn a_pattern_that_comes_with_the_call_has_its_escape() {
 async fn parameters_have_the_types_of_columns() {
     let server = Server::start(ServerOptions::default());
     let client = server.connect().await;
-    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, j JSONB, f REAL)").await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, j JSONB, f REAL); CREATE TABLE l (a INT[], b TEXT[])").await;
     for (statement, types) in [
         ("INSERT INTO t VALUES ($1, $2, $3, $4)", &[Type::INT4, Type::UUID, Type::JSONB, Type::FLOAT4][..]),
         ("INSERT INTO t (j, id, u) VALUES ($1, 1, $2), ('{}', $3, NULL)", &[Type::JSONB, Type::UUID, Type::INT4][..]),
         ("INSERT INTO t (u, j, id) SELECT $1, $2, id + $3 FROM t", &[Type::UUID, Type::JSONB, Type::INT4][..]),
         ("INSERT INTO t (id, u) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET j = $3", &[Type::INT4, Type::UUID, Type::JSONB][..]),
         ("UPDATE t SET u = $1, j = $2 WHERE id = $3", &[Type::UUID, Type::JSONB, Type::INT4][..]),
+        ("INSERT INTO l VALUES ($1, $2)", &[Type::INT4_ARRAY, Type::TEXT_ARRAY][..]),
+        ("UPDATE l SET a = $1, b = $2", &[Type::INT4_ARRAY, Type::TEXT_ARRAY][..]),
     ] {
         let prepared = client.prepare(statement).await.expect(statement);
         assert_eq!(prepared.params(), types, "{statement}");
@@ -366,6 +372,14 @@ async fn parameters_have_the_types_that_operators_want() {
         ("TIME '10:00' + $1", Type::INTERVAL, Type::TIME),
         ("$1 + TIME '10:00'", Type::INTERVAL, Type::TIME),
         ("TIME '10:00' - $1", Type::TIME, Type::INTERVAL),
+        ("COALESCE(n, $1)", Type::INT4, Type::INT4),
+        ("GREATEST($1, at)", Type::TIMESTAMP, Type::TIMESTAMP),
+        ("NULLIF($1, n)", Type::INT4, Type::INT4),
+        ("CASE WHEN n > 1 THEN $1 ELSE d END", Type::DATE, Type::DATE),
+        ("CASE n WHEN $1 THEN 1 END", Type::INT4, Type::INT4),
+        ("CASE WHEN $1 THEN n END", Type::BOOL, Type::INT4),
+        ("NOT $1", Type::BOOL, Type::BOOL),
+        ("LAG(n, 1, $1) OVER (ORDER BY d)", Type::INT4, Type::INT4),
     ] {
         let prepared = client.prepare(&format!("SELECT {expression} FROM t")).await.expect(expression);
         assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[parameter][..], &result), "{expression}");
@@ -445,4 +459,29 @@ async fn texts_of_statements_are_bounded() {
     assert_eq!(error.code().map(|code| code.code()), Some("53400"));
     run(&client, "DEALLOCATE a").await;
     run(&client, &format!("PREPARE b AS SELECT '{long}'")).await;
+}
+
+/// Rows that were sent before are not counted again. No client tells the tag of a portal that it asks for more, so these are the messages themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_execution_counts_its_own_rows() {
+    let server = Server::start(ServerOptions::default());
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
+    client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    let startup = b"\0\x03\0\0user\0eddyline\0database\0eddyline\0\0";
+    let mut sent = (startup.len() as u32 + 4).to_be_bytes().to_vec();
+    sent.extend(startup);
+    let two_rows = (b'E', &b"\0\0\0\0\x02"[..]);
+    let (parse, bind) = ((b'P', &b"\0SELECT * FROM generate_series(1, 3)\0\0\0"[..]), (b'B', &b"\0\0\0\0\0\0\0\0"[..]));
+    for (kind, body) in [parse, bind, two_rows, two_rows, two_rows, (b'S', &b""[..])] {
+        sent.push(kind);
+        sent.extend((body.len() as u32 + 4).to_be_bytes());
+        sent.extend(body);
+    }
+    client.write_all(&sent).expect("the socket takes it");
+    let (mut answers, mut piece) = (String::new(), [0; 4096]);
+    while !answers.contains("SELECT 0\0") {
+        let read = client.read(&mut piece).expect("an answer");
+        answers.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+    assert!(answers.contains("SELECT 1\0"), "{answers}");
 }

@@ -103,6 +103,7 @@ fn trees_are_walked_by_one_crate() {
         "planner/functions/src/casts.rs",
         "planner/functions/src/checked.rs",
         "server/src/serving/forgetting.rs",
+        "server/src/serving/gathered.rs",
         "server/src/serving/guards.rs",
         "server/src/serving/interrupt.rs",
         "server/src/serving/once.rs",

@@ -69,6 +69,62 @@ async fn every_transaction_is_shown_as_it_is_isolated() {
     }
 }
 
+/// What was declared and set since a savepoint goes with it: a cursor that stayed kept whoever tried again from declaring it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn savepoints_keep_cursors_and_settings() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let shown = async || rows(&client, "SHOW application_name").await[0][0].clone().expect("a name");
+    run(&client, "SET application_name = 'outside'; BEGIN; DECLARE old CURSOR FOR SELECT 1; SAVEPOINT a; SET application_name = 'a'").await;
+    run(&client, "SAVEPOINT b; SET LOCAL application_name = 'b'; DECLARE c CURSOR FOR SELECT 2").await;
+    assert_eq!(refused(&client, "SELECT 1 / 0").await.code().code(), "22012");
+    run(&client, "ROLLBACK TO b; DECLARE c CURSOR FOR SELECT 3").await;
+    assert_eq!(shown().await, "a");
+    run(&client, "RELEASE b").await;
+    assert_eq!(rows(&client, "FETCH c").await, [[Some("3".to_string())]]);
+    run(&client, "ROLLBACK TO a").await;
+    assert_eq!(refused(&client, "FETCH c").await.code().code(), "34000");
+    run(&client, "ROLLBACK TO a").await;
+    assert_eq!((shown().await.as_str(), rows(&client, "FETCH old").await.len()), ("outside", 1));
+    run(&client, "COMMIT").await;
+    assert_eq!(shown().await, "outside");
+}
+
+/// As in PostgreSQL: what is set for the transaction alone hides what is set beside it only until its end, and what comes to nothing has set nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_last_as_long_as_what_set_them() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    for (statements, left) in [
+        ("BEGIN; SET LOCAL application_name = 'a'; SET application_name = 'b'; COMMIT", "b"),
+        ("BEGIN; SET application_name = 'c'; SET LOCAL application_name = 'd'; COMMIT", "c"),
+        ("BEGIN; RESET ALL; ROLLBACK", "c"),
+        ("BEGIN; RESET ALL; SET LOCAL application_name = 'e'; COMMIT", ""),
+        ("SET application_name = 'f'; SET LOCAL application_name = 'g'", "f"),
+    ] {
+        run(&client, statements).await;
+        assert_eq!(rows(&client, "SHOW application_name").await, [[Some(left.to_string())]], "{statements}");
+    }
+    assert_eq!(refused(&client, "SET application_name = 'h'; SELECT 1 / 0").await.code().code(), "22012");
+    assert_eq!(rows(&client, "SHOW application_name").await, [[Some("f".to_string())]]);
+}
+
+/// Clients ask whether the server is there by sending nothing, and get no error for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_answered_in_a_failed_block() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    assert_eq!(refused(&client, "BEGIN; SELECT 1 / 0").await.code().code(), "22012");
+    for nothing in ["", ";", "-- there?"] {
+        run(&client, nothing).await;
+    }
+    assert_eq!(refused(&client, "SELECT 1").await.code().code(), "25P02");
+    run(&client, "ROLLBACK").await;
+    for chained in ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN"] {
+        assert_eq!(refused(&client, chained).await.code().code(), "25P01", "{chained}");
+    }
+}
+
 /// A statement set that comes in pieces is given up with the block it is in, and nothing is run past it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_ends_with_its_open_statement_set() {

@@ -3,8 +3,8 @@
 use super::{local, micros, typed, utc, zone_of};
 use crate::native::{Memo, texts};
 use datafusion::arrow::array::{Array, ArrayRef};
-use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::DataType;
+use eddyline_common::postgres::parse;
 use eddyline_common::{SqlError, SqlType};
 
 /// `x AT TIME ZONE zone`: a wall-clock time to an instant, an instant to a wall-clock time.
@@ -33,10 +33,17 @@ pub(super) fn try_instant(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 }
 
 fn parse_instants(args: &[ArrayRef], safe: bool) -> Result<ArrayRef, SqlError> {
-    let zones = texts(&args[1]);
-    let name = zones.iter().flatten().next().unwrap_or("UTC");
-    let hours = name.parse::<i32>().ok().map(|hours| format!("{hours:+03}:00"));
-    let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some(hours.as_deref().unwrap_or(name).into()));
-    let parsed = cast_with_options(&args[0], &zoned, &CastOptions { safe, ..Default::default() })?;
-    Ok(cast(&parsed, &SqlType::TimestampTz.to_arrow())?)
+    let (values, zones) = (texts(&args[0]), texts(&args[1]));
+    let mut zone = Memo::new();
+    let parsed = |row: usize| {
+        if values.is_null(row) || zones.is_null(row) {
+            return Ok(None);
+        }
+        let zone = zone.get(zones.value(row), zone_of)?;
+        match parse::timestamptz(values.value(row).trim(), Some(zone)) {
+            Err(_) if safe => Ok(None),
+            parsed => parsed.map(Some),
+        }
+    };
+    typed((0..values.len()).map(parsed), SqlType::TimestampTz)
 }
