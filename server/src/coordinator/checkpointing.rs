@@ -109,6 +109,8 @@ pub(super) struct Checkpointing {
     /// After this checkpoint the store did not remove what none needs any more.
     uncleaned: Option<(u64, String)>,
     is_final: bool,
+    /// One was under way when the server was told to stop, and does not have what was done since it began: another one follows.
+    owes_last: bool,
 }
 
 impl Checkpointing {
@@ -128,6 +130,7 @@ impl Checkpointing {
             recent: VecDeque::new(),
             uncleaned: None,
             is_final: false,
+            owes_last: false,
         }
     }
 
@@ -166,7 +169,6 @@ impl Core {
     }
 
     pub(super) fn begin_last_checkpoint(&mut self) {
-        self.checkpoints.is_final = true;
         let left = self.not_awaited();
         if self.jobs.values().any(|j| self.must_finish(j) && !left.contains(&j.id())) {
             // Its reading may take long; the log brings everything back from the checkpoint before.
@@ -175,7 +177,9 @@ impl Core {
             }
             return;
         }
+        self.checkpoints.owes_last = self.checkpoint.is_some();
         if self.may_begin() && self.log_is_cut() {
+            self.checkpoints.is_final = true;
             self.begin_checkpoint();
         }
     }
@@ -328,7 +332,11 @@ impl Core {
         if books.recent.len() == RECENT_MAX {
             books.recent.pop_front();
         }
+        let is_written = problem.is_none();
         books.recent.push_back(Recent { id, epoch: run.epoch, micros, problem });
+        if std::mem::take(&mut books.owes_last) && is_written {
+            self.begin_last_checkpoint();
+        }
     }
 
     pub(super) fn on_checkpoints_cleaned(&mut self, id: u64, result: Result<()>) {

@@ -65,7 +65,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn take(&self, batch: &RecordBatch) -> Result<()> {
+    fn grow(&self, batch: &RecordBatch) -> Result<()> {
         self.memory.as_ref().map_or(Ok(()), |memory| memory.try_grow(COPIES * bytes_of(batch)))
     }
 }
@@ -82,7 +82,7 @@ impl Stream for Gathered {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         Poll::Ready(match ready!(this.rows.poll_next_unpin(context)) {
-            Some(Ok(batch)) if this.counts => Some(this.take(&batch).map(|()| batch)),
+            Some(Ok(batch)) if this.counts => Some(this.grow(&batch).map(|()| batch)),
             other => other,
         })
     }
