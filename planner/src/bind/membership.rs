@@ -270,6 +270,7 @@ impl Test {
 fn is_of_rows(query: &LogicalPlan) -> bool {
     match query {
         LogicalPlan::Values(_) | LogicalPlan::Union(_) => true,
+        LogicalPlan::Projection(Projection { expr, .. }) => matches!(expr.as_slice(), [Expr::Column(Column { relation: None, .. })]),
         LogicalPlan::Distinct(_) if query.schema().qualified_field(0).0.is_none() => true,
         LogicalPlan::Distinct(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => query.inputs().into_iter().any(is_of_rows),
         _ => false,
