@@ -265,7 +265,7 @@ pub fn timestamptz(text: &str, zone: Option<&Tz>) -> Result<i64> {
         match (offset(named), zone) {
             (Some(_), Some(zone)) if named.is_empty() => instant(local, zone),
             (Some(offset), _) => local.checked_sub(offset),
-            (None, _) => instant(local, &Tz::from_str(named).ok()?),
+            (None, _) => instant(local, &named_zone(named)?),
         }
     });
     found.ok_or_else(|| bad_time("timestamp with time zone", text))
@@ -316,7 +316,12 @@ pub fn names_zone(text: &str) -> bool {
 }
 
 fn is_zone(text: &str) -> bool {
-    offset(text).is_some() || Tz::from_str(text).is_ok()
+    offset(text).is_some() || named_zone(text).is_some()
+}
+
+/// An offset that is none has no name either.
+fn named_zone(text: &str) -> Option<Tz> {
+    if text.starts_with(['+', '-']) { None } else { Tz::from_str(text).ok() }
 }
 
 /// Microseconds east of Greenwich, less than sixteen hours of them as in PostgreSQL.

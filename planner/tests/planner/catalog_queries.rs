@@ -97,6 +97,7 @@ fn catalog() -> TestCatalog {
         ("pg_relation_is_publishable", vec![Utf8], Boolean),
         ("eddyline_regclass", vec![Utf8], Int64),
         ("eddyline_regclass_name", vec![Int64], Utf8),
+        ("eddyline_regtype_name", vec![Int64], Utf8),
         ("eddyline_regnamespace_name", vec![Int64], Utf8),
     ] {
         let body = move |_: &[ColumnarValue]| Ok(ColumnarValue::Array(Arc::new(StringArray::from(Vec::<String>::new()))));

@@ -180,7 +180,7 @@ fn tokio_postgres_reads_the_binary_form() {
     let words = [0, 2, 0, 1, 0, 21, 0, 2, 0, 1, 0, 2, 0, 1, 0, 2, 1, 0, 2, 2, 0, 2, 3, u16::MAX, u16::MAX];
     assert_eq!(bytes, words.map(u16::to_be_bytes).concat());
     ["{{1,2},{3,NULL}}", "{{1},{2,3}}", "{{1},NULL}", "{}"].iter().for_each(|text| round_trip(&table, text));
-    let endless = [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 21, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+    let endless = [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 21, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
     assert_eq!(parameter(Some(&endless), true, &table, utc()).unwrap_err().state.0, "22P03");
     let texts = SqlType::Array(Box::new(SqlType::Text));
     assert_eq!(read::<Vec<String>>("{a,\"b,c\"}", &texts, Type::TEXT_ARRAY), vec!["a", "b,c"]);
