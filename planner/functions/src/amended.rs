@@ -36,7 +36,7 @@ const ROWS: &[Row] = &[
     row("array_length", "array_length", lists::length),
     row("array_ndims", "array_ndims", plain),
     row("array_position", "array_position", plain),
-    row("array_positions", "array_positions", plain),
+    row("array_positions", "array_positions", lists::positions),
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
     row("cardinality", "cardinality", plain),

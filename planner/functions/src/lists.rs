@@ -2,7 +2,7 @@
 
 use super::arguments::{columns, result};
 use super::native::{Arg, Native, map_text, no_such_function, text};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, UInt64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, UInt64Array, new_empty_array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::compute::{cast, concat, filter, is_not_null, take};
@@ -106,6 +106,14 @@ pub fn element(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<Columna
         };
     }
     of.invoke_with_args(args)
+}
+
+/// DataFusion's gives a row for no rows.
+pub fn positions(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    match args.number_rows {
+        0 => Ok(ColumnarValue::Array(new_empty_array(args.return_type()))),
+        _ => of.invoke_with_args(args),
+    }
 }
 
 /// `array_length(list, dimension)`; without a dimension it is DataFusion's, to which an empty list has a length.

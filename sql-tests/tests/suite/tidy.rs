@@ -108,6 +108,7 @@ fn trees_are_walked_by_one_crate() {
         "server/src/serving/interrupt.rs",
         "server/src/serving/once.rs",
         "server/src/serving/paced.rs",
+        "server/src/serving/passing.rs",
         "server/src/serving/projections.rs",
         "server/src/serving/view_scan.rs",
     ];

@@ -187,9 +187,11 @@ async fn rows_that_are_read_for_update_stay() {
     assert_eq!(number(&setup, "SELECT n FROM account").await, 20);
     let (first, second) = (server.connect().await, server.connect().await);
     run(&first, "BEGIN; SELECT * FROM account FOR SHARE").await;
+    // Beside a statement that fails it would be taken back.
+    run(&second, "SET lock_timeout = '50ms'").await;
     for statement in [
         "SELECT * FROM account FOR UPDATE NOWAIT",
-        "SET lock_timeout = '50ms'; DELETE FROM account",
+        "DELETE FROM account",
         "SELECT * FROM (SELECT * FROM account FOR UPDATE) AS a",
         "INSERT INTO account SELECT 2, n FROM account WHERE id = 1 FOR UPDATE",
     ] {
