@@ -83,6 +83,15 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "SET TimeZone = 'Europe/Berlin'",
     "CREATE MATERIALIZED VIEW zoned AS SELECT id, CAST(at AS TIMESTAMPTZ) AS at FROM event",
     "SET TimeZone = 'UTC'",
+    "CREATE TABLE ticket (id SERIAL PRIMARY KEY, at TIMESTAMP(3), name VARCHAR)",
+    "INSERT INTO ticket (at, name) VALUES ('2026-01-01 00:00:00.123', 'a'), (NULL, 'b')",
+    "CREATE TABLE first_name (id INT PRIMARY KEY)",
+    "CREATE MATERIALIZED VIEW of_renamed AS SELECT id FROM first_name",
+    "ALTER TABLE first_name RENAME TO second_name",
+    "INSERT INTO second_name VALUES (7)",
+    "CREATE TABLE wider (id INT PRIMARY KEY)",
+    "INSERT INTO wider VALUES (1)",
+    "ALTER TABLE wider ADD COLUMN v INT DEFAULT 5",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -110,6 +119,11 @@ const AFTER_CHECKPOINT: &[&str] = &[
      nexmark.event.num = '60')",
     "CREATE MATERIALIZED VIEW of_later AS SELECT COUNT(*) AS n FROM later",
     "CREATE MATERIALIZED VIEW of_fewer AS SELECT COUNT(*) AS n FROM later /*+ OPTIONS('nexmark.event.num'='50') */",
+    "INSERT INTO ticket (name) VALUES ('c')",
+    "ALTER TABLE second_name RENAME TO third_name",
+    "INSERT INTO third_name VALUES (8)",
+    "ALTER TABLE wider ADD COLUMN w VARCHAR",
+    "UPDATE wider SET w = 'w'",
 ];
 
 const QUERIES: &[&str] = &[
@@ -156,6 +170,9 @@ const QUERIES: &[&str] = &[
     "SELECT * FROM zoned ORDER BY id, at",
     "SELECT * FROM of_later",
     "SELECT * FROM of_fewer",
+    "SELECT id, at, name FROM ticket ORDER BY id",
+    "SELECT * FROM of_renamed ORDER BY id",
+    "SELECT * FROM wider ORDER BY id",
 ];
 
 /// What was ever written into a log or a manifest: records of DDL by their names, operators by theirs, and fields that came later.
@@ -197,6 +214,10 @@ const WRITTEN: &[&str] = &[
     "present",
     "ahead",
     "own_sources",
+    "Replace",
+    "named",
+    "numbered",
+    "precision",
 ];
 
 /// A kind of record or operator that no directory has would be changed without a test that notices.
