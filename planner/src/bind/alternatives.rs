@@ -12,6 +12,7 @@ use super::set_operations::is_set_operation;
 use super::{any, outer, rounding};
 use crate::functions::checked::rewrite_own;
 use crate::functions::typed::{field_of, type_of};
+use crate::types::cast_field;
 use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
@@ -379,9 +380,9 @@ impl Typing<'_> {
     }
 
     /// Two operands of an operator that compares.
-    fn pair(&mut self, operator: impl fmt::Display, left: Operand, right: Operand) -> DfResult<(Operand, Operand)> {
-        let left = Box::new(self.as_other(*left, &right));
-        let right = Box::new(self.as_other(*right, &left));
+    fn pair(&mut self, operator: impl fmt::Display, mut left: Operand, mut right: Operand) -> DfResult<(Operand, Operand)> {
+        *left = self.as_other(std::mem::take(left.as_mut()), &right);
+        *right = self.as_other(std::mem::take(right.as_mut()), &left);
         let (Some(left_field), Some(right_field)) = (self.field(&left), self.field(&right)) else { return Ok((left, right)) };
         check_operands(operator, (&left, &left_field), (&right, &right_field))?;
         Ok((Box::new(self.beside(*left, &right_field)), Box::new(self.beside(*right, &left_field))))
@@ -455,6 +456,12 @@ impl Typing<'_> {
             }
         }
         let Some(common) = common_field(&typed) else { return Ok(values) };
+        // A text that comes as a parameter has any length, whatever the others may have.
+        let has_parameter = values.iter().any(|e| matches!(e, Expr::Placeholder(_)));
+        let common = match SqlType::from_field(&common) {
+            Some(ty) if has_parameter && ty.is_text() => Arc::new(cast_field(&SqlType::Text)),
+            _ => common,
+        };
         let one = |value: Expr| {
             if is_text_literal(&value) {
                 let cast = literal_as(value.clone(), &common);

@@ -386,6 +386,22 @@ async fn parameters_have_the_types_that_operators_want() {
     }
 }
 
+/// Nor is it stored so: what a column's texts may have does not count for a parameter that stands in their place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parameter_is_not_cut_to_the_length_of_its_alternatives() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(3), x TEXT); INSERT INTO t VALUES (1, NULL, NULL)").await;
+    for expression in ["COALESCE(v, $1)", "GREATEST(v, $1)", "CASE WHEN id = 2 THEN v ELSE $1 END"] {
+        let prepared = client.prepare(&format!("SELECT {expression} FROM t")).await.expect(expression);
+        assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[Type::TEXT][..], &Type::TEXT), "{expression}");
+        let row = client.query_one(&prepared, &[&"longer"]).await.expect(expression);
+        assert_eq!(row.get::<_, &str>(0), "longer", "{expression}");
+    }
+    client.execute("UPDATE t SET x = COALESCE(v, $1) WHERE COALESCE(v, $1) = 'longer'", &[&"longer"]).await.expect("it is written");
+    assert_eq!(rows(&client, "SELECT x FROM t").await, [[Some("longer".to_string())]]);
+}
+
 /// Drivers ask for what they know of types by arrays of oids, whose type they must know themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parameters_may_be_arrays_of_oids() {
